@@ -1,0 +1,62 @@
+"""Where frames come from. `Camera` is the seam: folder replay, the simulated line, and GenICam stand behind it."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol, Self
+
+import numpy as np
+
+from inspector.inspection import Frame, Image
+from inspector.station import FolderCamera, SimulatedCamera
+
+IDLE_S = 0.1
+
+# The image of a part that passed but whose picture was lost or is unreadable: it keeps its place in the sequence,
+# no engine accepts it, and so the part becomes a fault.
+NO_PICTURE: Image = np.zeros((0, 0, 1), np.uint8)
+
+
+class Camera(Protocol):
+    """A source of frames, opened as a context manager and iterated by the loop.
+
+    While it waits for a part it yields None at least every `IDLE_S`: the camera answers and no part came. That is the
+    only sign of life of an idle line, so it is never given by a timer that does not know the camera.
+    Iteration ends when the source is exhausted (a replayed folder); a real camera never ends. A camera that fails
+    raises `CameraError`, whose text names the camera and what to do.
+    """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def __iter__(self) -> Iterator[Frame | None]: ...
+
+
+class CameraError(Exception):
+    """The camera cannot deliver frames; the text names the camera and what to do."""
+
+
+def open_camera(config: FolderCamera | SimulatedCamera, *, bit_depth: int = 8) -> Camera:
+    """Make the camera that the station names; it opens when it is entered.
+
+    Args:
+        config: the station's camera.
+        bit_depth: of the samples, from the bundle's manifest; more than 8 are shifted down to 8.
+    """
+    if isinstance(config, FolderCamera):
+        from inspector.camera.folder import FolderReplay
+
+        return FolderReplay(config.folder, rate_hz=config.rate_hz, loop=config.loop, bit_depth=bit_depth)
+    from inspector.camera.simulator import SimulatedLine
+
+    return SimulatedLine(rate_hz=config.rate_hz, fault_rate=config.fault_rate, seed=config.seed, parts=config.parts)
+
+
+def idle_until(
+    due_ns: int,
+    clock: Callable[[], int] = time.monotonic_ns,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[None]:
+    """Wait until the clock shows due_ns, yielding None at least every `IDLE_S` on the way."""
+    while (left_s := (due_ns - clock()) / 1e9) > 0:
+        sleep(min(left_s, IDLE_S))
+        if left_s > IDLE_S:
+            yield None

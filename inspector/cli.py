@@ -1,0 +1,322 @@
+"""One command, `inspector`. Bodies import lazily: `--help` needs no runtime, and a station needs no torch."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from functools import wraps
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from inspector.terminal import progress_bars, show_bundle, show_figures
+
+if TYPE_CHECKING:
+    from inspector.bundle import Bundle
+    from models.data import Image as DataImage
+    from models.evaluate import Predict
+
+app = typer.Typer(
+    name="inspector",
+    help="Inspects every part on a line: learns a product from good images, accepts or rejects in real time.",
+    epilog="Start with: inspector demo   ·   then: inspector check, inspector run, inspector watch",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+LEARNING = "Learning"
+STATION = "Station"
+
+StationFile = Annotated[Path, typer.Option("--station", help="the station's file", show_default=True)]
+DEFAULT_STATION = Path("station.toml")
+
+P = ParamSpec("P")
+
+
+def plainly(command: Callable[P, None]) -> Callable[P, None]:
+    """Make a command end a known error as one clear text in red and exit code 2; anything else is a bug and shows."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        with _errors_as_text():
+            command(*args, **kwargs)
+
+    return guarded
+
+
+def _show_version(version: bool) -> None:
+    if version:
+        typer.echo(metadata.version("inspector"))
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _version: Annotated[
+        bool, typer.Option("--version", help="print the version", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Inspects every part on a line: learns a product from good images, accepts or rejects in real time."""
+
+
+@app.command(rich_help_panel=STATION, epilog="Example: inspector run --station line1.toml")
+@plainly
+def run(station: StationFile = DEFAULT_STATION) -> None:
+    """Inspect: camera to verdict, until the camera ends or Ctrl-C.
+
+    Verdicts, views and status are published on the station's bus: see them with [b]inspector watch[/b].
+    """
+    import faulthandler
+    import logging
+    import sys
+
+    from inspector.run import run as run_station
+    from inspector.station import load_station
+
+    faulthandler.enable(sys.__stderr__ or 2)  # the watchdog's SIGABRT then says where it hung
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    summary = run_station(load_station(station))
+    Console().print(Text(str(summary)))
+
+
+@app.command(rich_help_panel=STATION, epilog="Example: inspector watch --station line1.toml")
+@plainly
+def watch(station: StationFile = DEFAULT_STATION) -> None:
+    """Show the verdicts of a running station, a line each, until Ctrl-C."""
+    from inspector.service import stop_signals
+    from inspector.station import load_station
+    from inspector.watch import watch as watch_station
+
+    with stop_signals() as stop:
+        watch_station(load_station(station), Console(highlight=False), stop=stop)
+
+
+@app.command(rich_help_panel=STATION, epilog="Example: inspector check --station line1.toml")
+@plainly
+def check(station: StationFile = DEFAULT_STATION) -> None:
+    """Try the config, the bundle, the engine and the camera: a line each; the exit code is 1 when one fails."""
+    from inspector.check import check as findings
+
+    console = Console(highlight=False)
+    failed = False
+    for finding in findings(station):
+        failed |= not finding.ok
+        mark = ("ok    ", "green") if finding.ok else ("FAILED", "bold red")
+        console.print(Text.assemble(mark, f" {finding.what:8} {finding.text}"), soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=STATION, epilog="Example: inspector bench kit_tray.bundle --parts 1000 --json bench.json")
+@plainly
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="folder of the trained model")],
+    json: Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)] = None,
+    parts: Annotated[int, typer.Option(help="parts to measure; p99.9 needs 1000", min=1)] = 200,
+) -> None:
+    """Measure latency and throughput of the whole loop on this machine."""
+    from json import dumps
+
+    from inspector.bench import bench as measure
+    from inspector.bundle import load_bundle
+
+    rows = measure(load_bundle(bundle), parts=parts)
+    for row in rows:
+        figures = "  ".join(f"{key[:-3]} {row[key]:.1f} ms" for key in ("p50_ms", "p95_ms", "p99_ms"))
+        Console(highlight=False).print(f"{row['engine']}  {row['frame']}  {figures}  {row['fps']:.1f} parts/s")
+    if json:
+        json.write_text(dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+class Budget(StrEnum):
+    """How long to learn; the times are those of two ordinary CPU cores."""
+
+    DEMO = "demo"
+    MINUTES_5 = "5min"
+    MINUTES_20 = "20min"
+    FULL = "full"
+
+
+class Profile(StrEnum):
+    """Which teacher the student learns from."""
+
+    FAST = "fast"
+    FAITHFUL = "faithful"
+
+
+Dataset = Annotated[Path, typer.Argument(help="folder in the MVTec or LOCO layout", exists=True, file_okay=False)]
+BundleFolder = Annotated[Path, typer.Argument(help="folder of the trained model")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)]
+FalseReject = Annotated[
+    float, typer.Option("--false-reject", help="share of good parts that may be rejected", min=0.0001, max=0.5)
+]
+Confidence = Annotated[float, typer.Option(help="that the share is not exceeded", min=0.5, max=0.999)]
+Product = Annotated[str | None, typer.Option(help="the product's name; without it, the dataset folder's")]
+
+
+@app.command(rich_help_panel=LEARNING, epilog="Example: inspector train images/kit_tray --out kit_tray.bundle")
+@plainly
+def train(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option("--out", help="the bundle to make")],
+    budget: Annotated[Budget, typer.Option(help="how long to learn, on two CPU cores")] = Budget.MINUTES_20,
+    seed: Annotated[int, typer.Option(help="the same seed and images give the same model", min=0)] = 0,
+    profile: Annotated[Profile, typer.Option(help="which teacher to learn from")] = Profile.FAST,
+    product: Product = None,
+    false_reject: FalseReject = 0.01,
+    confidence: Confidence = 0.95,
+    roi: Annotated[
+        Path | None, typer.Option(help="image, white where to inspect and black elsewhere", exists=True)
+    ] = None,
+) -> None:
+    """Learn a product from good images alone, set its threshold, and make a bundle that a station runs.
+
+    Only DATASET/train/good and DATASET/validation/good are read; without the latter, some of the former are held out.
+    Kill it when you like: the same command goes on where it was.
+    """
+    from export.package import package
+    from models.data import read_image
+    from models.train import train as learn
+    from models.trained import TrainSettings
+
+    if profile is Profile.FAITHFUL:
+        raise typer.BadParameter("the faithful teacher (PDN-S) does not ship yet: leave --profile away")
+    settings = TrainSettings(budget=budget.value, seed=seed, false_reject_target=false_reject, confidence=confidence)
+    with progress_bars() as progress:
+        trained = learn(
+            dataset, settings, work=work_folder(out), region=read_image(roi) if roi else None, progress=progress
+        )
+        progress("exporting", 0, 1)
+        bundle = package(trained, out, product=product or dataset.resolve().name)
+        progress("exporting", 1, 1)
+    for word in trained.record.words:
+        Console(stderr=True, highlight=False).print(Text(f"note: {word}", style="yellow"), soft_wrap=True)
+    show_bundle(bundle)
+
+
+@app.command(rich_help_panel=LEARNING, epilog="Example: inspector export kit_tray.training --out kit_tray.bundle")
+@plainly
+def export(
+    training: Annotated[Path, typer.Argument(help="the folder that train left beside its bundle", file_okay=False)],
+    out: Annotated[Path, typer.Option("--out", help="the bundle to make")],
+    product: Product = None,
+    false_reject: FalseReject = 0.01,
+    confidence: Confidence = 0.95,
+) -> None:
+    """Make a bundle again from a finished training, say with another false-reject target.
+
+    The graph is compared with the trained network on real images before the bundle is put in its place.
+    """
+    from export.package import package
+    from models.train import TRAINED, rechoose
+    from models.trained import Trained
+
+    trained = rechoose(Trained.load(training / TRAINED), target=false_reject, confidence=confidence)
+    show_bundle(package(trained, out, product=product or training.resolve().stem))
+
+
+@app.command(rich_help_panel=LEARNING, epilog="Example: inspector evaluate kit_tray.bundle images/kit_tray --report r")
+@plainly
+def evaluate(
+    bundle: BundleFolder,
+    dataset: Dataset,
+    json: JsonFile = None,
+    maps: Annotated[Path | None, typer.Option(help="write a float32 TIFF for every image there")] = None,
+    report: Annotated[Path | None, typer.Option(help="write a page with histograms and pictures there")] = None,
+) -> None:
+    """Judge a bundle on DATASET/test with DATASET/ground_truth, by the engine that a station runs."""
+    from inspector.bundle import load_bundle
+    from models.evaluate import evaluate as judge
+
+    loaded = load_bundle(bundle)
+    with progress_bars() as progress, predictor(loaded) as predict:
+        figures = judge(
+            predict,
+            dataset,
+            threshold=loaded.manifest.threshold.value,
+            bundle=loaded.manifest.bundle_id,
+            maps=maps,
+            report=report,
+            progress=lambda done, total: progress("judging", done, total),
+        )
+    if json:
+        json.write_text(figures.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    show_figures(figures.model_dump())
+    if report:
+        Console().print(f"report: {report / 'report.html'}")
+
+
+@app.command(rich_help_panel=LEARNING, epilog="Example: inspector benchmark images/a images/b --json table.json")
+@plainly
+def benchmark(
+    datasets: Annotated[list[Path], typer.Argument(help="folders in the MVTec or LOCO layout", exists=True)],
+    json: Annotated[Path, typer.Option("--json", help="write the table there, row by row")],
+    methods: Annotated[str, typer.Option(help="comma-separated")] = "thumbnail,patchcore,dfsc",
+    seeds: Annotated[int, typer.Option(help="repetitions of methods that draw lots", min=1)] = 1,
+    budget: Annotated[Budget, typer.Option(help="of methods that take one")] = Budget.MINUTES_20,
+) -> None:
+    """Train and judge methods side by side, and print the table."""
+    from models.benchmark import as_markdown
+    from models.benchmark import benchmark as compare
+
+    with progress_bars() as progress:
+        rows = compare(datasets, methods.split(","), seeds=seeds, budget=budget.value, out=json, progress=progress)
+    typer.echo(as_markdown(rows))
+
+
+def work_folder(out: Path) -> Path:
+    """Where a training keeps what it needs to go on: beside the bundle."""
+    return out.with_name(f"{out.name.removesuffix('.bundle')}.training")
+
+
+@contextmanager
+def predictor(bundle: "Bundle") -> Iterator["Predict"]:
+    """The station's engine as `models.evaluate` takes it; images of any size, as test images are not the camera's."""
+    import time
+    from dataclasses import replace
+
+    from inspector.engine import open_engine
+    from models.data import to_uint8
+    from models.evaluate import Scored
+
+    spec = bundle.manifest.input.model_copy(update={"height": None, "width": None})
+    sizeless = replace(bundle, manifest=bundle.manifest.model_copy(update={"input": spec}))
+    with open_engine("onnxruntime-cpu", sizeless) as engine:
+
+        def predict(image: "DataImage") -> Scored:
+            started = time.perf_counter()
+            found = engine.infer(to_uint8(image, spec.bit_depth))
+            latency_ms = (time.perf_counter() - started) * 1000
+            return Scored(found.score, found.anomaly_map, found.parts, latency_ms)
+
+        yield predict
+
+
+@contextmanager
+def _errors_as_text() -> Iterator[None]:
+    try:
+        yield
+    except _known_errors() as error:
+        Console(stderr=True, highlight=False).print(Text(str(error), style="red"), soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+    """The errors whose text tells a person what to do; looked up only once one is on its way."""
+    from inspector.bench import BenchError
+    from inspector.bundle import BundleError
+    from inspector.bus import BusError
+    from inspector.camera import CameraError
+    from inspector.engine import EngineError
+    from inspector.station import StationError
+
+    return (StationError, BundleError, CameraError, EngineError, BusError, BenchError)
+
+
+if __name__ == "__main__":
+    app()

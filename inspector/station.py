@@ -1,0 +1,203 @@
+"""station.toml becomes a frozen Station, or an error that names the file and the key. Knows no device."""
+
+import ipaddress
+import tomllib
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+EngineName = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
+
+
+class StationError(Exception):
+    """The station file is wrong; the text names the file, every key at fault, and what to do."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FolderCamera(_Frozen):
+    """Replays a folder of images."""
+
+    kind: Literal["folder"] = Field(title="Kind", description="replays images from a folder")
+    folder: Path = Field(title="Folder", description="of png, jpg, bmp or tif images, replayed sorted by name")
+    rate_hz: float | None = Field(None, gt=0, title="Rate", description="parts a second; absent: as fast as it goes")
+    loop: bool = Field(False, title="Loop", description="start again after the last image instead of ending")
+
+    @field_validator("folder")
+    @classmethod
+    def _beside_the_file(cls, folder: Path, info: ValidationInfo) -> Path:
+        return _beside(folder, info)
+
+
+class SimulatedCamera(_Frozen):
+    """The rendered demo line, for a station without a camera."""
+
+    kind: Literal["simulator"] = Field(title="Kind", description="renders the demo product")
+    rate_hz: float = Field(2.0, gt=0, title="Rate", description="parts a second")
+    fault_rate: float = Field(0.2, ge=0, le=1, title="Fault rate", description="share of anomalous parts")
+    seed: int = Field(0, ge=0, title="Seed", description="the same seed renders the same parts")
+    parts: int | None = Field(None, gt=0, title="Parts", description="end after so many parts; absent: never")
+
+
+class Recipe(_Frozen):
+    """What is inspected, and how strictly."""
+
+    name: str = Field(min_length=1, title="Name", description="of the product, as results carry it")
+    bundle: Path = Field(title="Bundle", description="folder of the trained model")
+    threshold: float | None = Field(
+        None, title="Threshold", description="reject when score > threshold; absent: the bundle's own"
+    )
+
+    @field_validator("bundle")
+    @classmethod
+    def _beside_the_file(cls, bundle: Path, info: ValidationInfo) -> Path:
+        return _beside(bundle, info)
+
+
+class Bus(_Frozen):
+    """Where the station publishes: an ipc:// path, or tcp:// on the loopback."""
+
+    result: str = Field(title="Results", description="endpoint of every verdict")
+    view: str = Field(title="Views", description="endpoint of images and anomaly maps; lossy")
+    status: str = Field(title="Status", description="endpoint of the heartbeat")
+
+    @field_validator("result", "view", "status")
+    @classmethod
+    def _local_endpoint(cls, endpoint: str, info: ValidationInfo) -> str:
+        transport, _, address = endpoint.partition("://")
+        if transport == "ipc" and address:
+            return f"ipc://{_beside(Path(address), info)}"
+        if transport == "tcp" and _is_loopback(address.rpartition(":")[0]) and address.rpartition(":")[2].isdigit():
+            return endpoint
+        raise ValueError(
+            "must be ipc://PATH, or tcp://127.0.0.1:PORT: other machines cannot be let in before the bus is encrypted"
+        )
+
+    @model_validator(mode="after")
+    def _different(self) -> "Bus":
+        if len({self.result, self.view, self.status}) < 3:
+            raise ValueError("result, view and status must be three different endpoints")
+        return self
+
+
+class Station(_Frozen):
+    """One camera, one engine, one recipe: everything that `inspector run` needs to know."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", title="Name", description="of the station, as messages carry it")
+    camera: Annotated[FolderCamera | SimulatedCamera, Field(discriminator="kind")] = Field(
+        title="Camera", description="where frames come from"
+    )
+    engine: EngineName = Field("onnxruntime-cpu", title="Engine", description="the runtime and its device")
+    recipe: Recipe = Field(title="Recipe", description="what is inspected")
+    bus: Bus = Field(title="Bus", description="where results, views and status are published")
+    deadline_ms: float = Field(
+        gt=0, title="Deadline", description="a part whose verdict takes longer since its exposure is a fault"
+    )
+
+
+def load_station(path: Path) -> Station:
+    """Read station.toml; relative paths in it are relative to its folder.
+
+    Without a `[bus]` the endpoints are in `runs/NAME/` beside the file, or in `/run/inspector/NAME/` for a file under
+    `/etc`, where nothing may be written.
+
+    Raises:
+        StationError: the file cannot be read, or keys are wrong: all of them are named.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except OSError as error:
+        raise StationError(f"{path}: cannot be read ({error.strerror}): name the file with --station") from error
+    except ValueError as error:
+        raise StationError(f"{path}: is not valid TOML: {error}") from error
+    folder = path.absolute().parent
+    bus = raw.get("bus", {})
+    if isinstance(bus, dict):
+        raw["bus"] = _default_bus(folder, str(raw.get("name"))) | bus
+    try:
+        return Station.model_validate(raw, context={"folder": folder})
+    except ValidationError as error:
+        lines = [_explain(path, text, raw, details) for details in error.errors()]
+        raise StationError("\n".join(lines)) from error
+
+
+def _beside(path: Path, info: ValidationInfo) -> Path:
+    folder = info.context["folder"] if info.context else Path.cwd()
+    return Path(folder, path.expanduser())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _default_bus(folder: Path, name: str) -> dict[str, str]:
+    run = Path("/run/inspector") if folder.is_relative_to("/etc") else folder / "runs"
+    return {topic: f"ipc://{run / name / topic}" for topic in ("result", "view", "status")}
+
+
+def _explain(path: Path, text: str, raw: dict[str, object], details: ErrorDetails) -> str:
+    keys = list(_keys(details["loc"], raw))
+    line = _line_of(text, keys)
+    where = f" (line {line})" if line else ""
+    return f"{path}: {'.'.join(keys) or 'station'}: {_problem(details, keys)}{where}"
+
+
+def _keys(loc: tuple[int | str, ...], raw: dict[str, object]) -> Iterator[str]:
+    """Pydantic's location without the name of the union's member, which is no key of the file."""
+    camera = raw.get("camera")
+    member = camera.get("kind") if isinstance(camera, dict) else None
+    for index, part in enumerate(loc):
+        if not (index == 1 and loc[0] == "camera" and part == member):
+            yield str(part)
+
+
+def _problem(details: ErrorDetails, keys: list[str]) -> str:
+    kind = details["type"]
+    if kind == "extra_forbidden":
+        return f"is not a known key{_suggestion(keys)}"
+    if kind == "missing":
+        return "is missing"
+    if kind == "union_tag_not_found":
+        return 'kind is missing: set kind = "simulator" or kind = "folder"'
+    if kind == "string_pattern_mismatch":
+        return f"may hold only letters, digits, - and _ (got {details['input']!r})"
+    message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    given = details["input"]
+    return message if isinstance(given, dict) else f"{message} (got {given!r})"
+
+
+def _suggestion(keys: list[str]) -> str:
+    models: dict[str, tuple[type[BaseModel], ...]] = {
+        "": (Station,),
+        "camera": (SimulatedCamera, FolderCamera),
+        "recipe": (Recipe,),
+        "bus": (Bus,),
+    }
+    known = [field for model in models[".".join(keys[:-1])] for field in model.model_fields]
+    close = get_close_matches(keys[-1], known, n=1)
+    return f": did you mean {close[0]}?" if close else f": remove it (known are {', '.join(dict.fromkeys(known))})"
+
+
+def _line_of(text: str, keys: list[str]) -> int | None:
+    """The line that sets the key, counted from 1; None where it is not written plainly or not at all."""
+    table: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        plain = line.strip()
+        if plain.startswith("["):
+            table = plain.split("]")[0].strip("[ ").split(".")
+            found = table
+        else:
+            found = [*table, plain.partition("=")[0].strip()]
+        if keys and found == keys:
+            return number
+    return None

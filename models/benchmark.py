@@ -1,0 +1,226 @@
+"""Trains every method on every dataset with several seeds and sets their figures side by side. Knows no bundle."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from models.baselines import PatchCore, Thumbnail
+from models.calibrate import choose_threshold
+from models.data import Image, normal_images, read_image, test_images, to_uint8
+from models.evaluate import Predict, Scored, evaluate
+from models.evaluation import Evaluation
+from models.localisation import LOGICAL, STRUCTURAL
+from models.normals import Normals, load_normals
+from models.progress import Progress
+from models.train import STEPS, Budget, Trained, TrainSettings, train
+
+METHODS = ("thumbnail", "patchcore", "dfsc")
+SEEDLESS = frozenset({"thumbnail"})
+FALSE_REJECT_TARGET = 0.01
+CONFIDENCE = 0.95
+
+
+class BenchmarkError(ValueError):
+    """The benchmark cannot be run as asked; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method, trained once on one dataset and judged on its test images."""
+
+    method: str
+    seed: int
+    budget: Budget | None  # None: the method has none
+    train_seconds: float  # without reading the images
+    evaluation: Evaluation
+
+    def as_json(self) -> dict[str, object]:
+        """The row with the evaluation's figures beside its own keys, without the single images."""
+        figures = self.evaluation.model_dump(mode="json", exclude={"images"})
+        own = {"method": self.method, "seed": self.seed, "budget": self.budget, "train_seconds": self.train_seconds}
+        return {"dataset": figures.pop("dataset"), **own, **figures}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fitted:
+    """A method that has learned a product, and what it learned from."""
+
+    predict: Predict
+    normals: Normals
+    seconds: float
+
+
+def benchmark(
+    datasets: Sequence[Path], methods: Sequence[str], *, seeds: int, budget: Budget, out: Path, progress: Progress
+) -> list[Row]:
+    """Fit and judge each method on each dataset with seeds 0..seeds-1; one without randomness runs once.
+
+    Every method gets its threshold in the same way, from validation images only.
+
+    Args:
+        datasets: folders in the MVTec or LOCO layout.
+        methods: of METHODS.
+        seeds: how many.
+        budget: of the methods that have one.
+        out: JSON file, written anew and whole after every row: a kill loses no row that was done.
+        progress: told about every stage of every row.
+
+    Raises:
+        BenchmarkError: there is nothing to do, or a name that is not known.
+        DataError: an image is not what it should be.
+    """
+    _check(datasets, methods, seeds, budget)
+    rows: list[Row] = []
+    _write(rows, out)  # a path that cannot be written to shows now, not after an hour of training
+    for dataset in datasets:
+        for method in methods:
+            for seed in range(1 if method in SEEDLESS else seeds):
+                rows.append(_row(dataset, method, seed, budget, progress))
+                _write(rows, out)
+    return rows
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """A table of the rows, one line for each dataset, method and budget: mean ± standard deviation over the seeds."""
+    lines = [_cells(group) for group in _groups(rows)]
+    table = [list(lines[0]), ["---"] * len(lines[0]), *(list(line.values()) for line in lines)] if lines else []
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+
+
+def _check(datasets: Sequence[Path], methods: Sequence[str], seeds: int, budget: str) -> None:
+    """Find now what would otherwise end the run hours later."""
+    unknown = [method for method in methods if method not in METHODS]
+    if unknown or not methods:
+        raise BenchmarkError(f"methods {', '.join(unknown) or '(none)'}: known are {', '.join(METHODS)}")
+    if seeds < 1 or not datasets:
+        raise BenchmarkError("a benchmark needs at least one dataset and one seed")
+    if budget not in STEPS:
+        raise BenchmarkError(f"budget {budget}: known are {', '.join(STEPS)}")
+    names = [dataset.resolve().name for dataset in datasets]
+    if len(set(names)) < len(names):
+        raise BenchmarkError(f"datasets are told apart by their folders' names, and two of {names} are the same")
+    for dataset in datasets:
+        normal_images(dataset)
+        test_images(dataset)
+
+
+def _row(dataset: Path, method: str, seed: int, budget: Budget, progress: Progress) -> Row:
+    def tell(stage: str, done: int, total: int, note: str = "") -> None:
+        progress(f"{dataset.name}, {method}, seed {seed}: {stage}", done, total, note)
+
+    fitted = _fit(dataset, method, seed, budget, tell)
+    evaluation = evaluate(
+        fitted.predict,
+        dataset,
+        threshold=_threshold(fitted, tell),
+        bundle=f"{method}-seed{seed}",
+        progress=lambda done, total: tell("judging", done, total),
+    )
+    return Row(method, seed, budget if method == "dfsc" else None, fitted.seconds, evaluation)
+
+
+def _fit(dataset: Path, method: str, seed: int, budget: Budget, progress: Progress) -> _Fitted:
+    if method == "dfsc":
+        settings = TrainSettings(
+            budget=budget, seed=seed, false_reject_target=FALSE_REJECT_TARGET, confidence=CONFIDENCE
+        )
+        with TemporaryDirectory(prefix="benchmark-") as work:
+            trained = train(dataset, settings, work=Path(work), region=None, progress=progress)
+        return _Fitted(_prediction_of(trained), trained.normals, trained.seconds)
+    normals = load_normals(dataset, seed=seed, progress=progress)
+    started = time.monotonic()
+    predict = Thumbnail(normals) if method == "thumbnail" else PatchCore(normals, seed=seed, progress=progress)
+    return _Fitted(predict, normals, time.monotonic() - started)
+
+
+def _prediction_of(trained: Trained) -> Predict:
+    @torch.inference_mode()
+    def predict(image: Image) -> Scored:
+        started = time.perf_counter()
+        pixels = torch.from_numpy(to_uint8(image, trained.normals.format.bit_depth))
+        anomaly_map, score, parts = trained.detector(pixels)
+        named = dict(zip(trained.detector.PARTS, parts.tolist(), strict=True))
+        return Scored(score.item(), anomaly_map.numpy(), named, (time.perf_counter() - started) * 1000)
+
+    return predict
+
+
+def _threshold(fitted: _Fitted, progress: Progress) -> float:
+    paths = fitted.normals.paths.validation
+    scores = []
+    for done, path in enumerate(paths, start=1):
+        scores.append(fitted.predict(read_image(path)).score)
+        progress("choosing the threshold", done, len(paths))
+    return choose_threshold(np.array(scores), target=FALSE_REJECT_TARGET, confidence=CONFIDENCE).value
+
+
+def _write(rows: Sequence[Row], out: Path) -> None:
+    """Whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(out)
+
+
+def _groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows that differ in their seed only."""
+    groups: dict[tuple[str, str, str | None], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.evaluation.dataset, row.method, row.budget), []).append(row)
+    return list(groups.values())
+
+
+def _cells(group: Sequence[Row]) -> dict[str, str]:
+    """One line of the table, by column."""
+    first = group[0]
+
+    def over_seeds(figure: Callable[[Evaluation], float | None]) -> str:
+        return _spread([figure(row.evaluation) for row in group])
+
+    return {
+        "dataset": first.evaluation.dataset,
+        "method": f"{first.method} {first.budget}" if first.budget else first.method,
+        "seeds": str(len(group)),
+        "image AUROC": over_seeds(lambda figures: figures.image_auroc.pooled),
+        "weakest type": _weakest_type([row.evaluation for row in group]),
+        "logical": over_seeds(lambda figures: figures.image_auroc.logical),
+        "structural": over_seeds(lambda figures: figures.image_auroc.structural),
+        "AU-PRO": over_seeds(lambda figures: figures.au_pro),
+        "AU-sPRO@0.05": over_seeds(lambda figures: figures.au_spro["0.05"]),
+        "train min": f"{mean(row.train_seconds for row in group) / 60:.1f}",
+    }
+
+
+def _weakest_type(evaluations: Sequence[Evaluation]) -> str:
+    """The kind of defect with the lowest mean image AUROC; LOCO's two halves are no kinds."""
+    kinds = {
+        kind: [one.image_auroc.by_type[kind] for one in evaluations] for kind in evaluations[0].image_auroc.by_type
+    }
+    means = {
+        kind: mean(known)
+        for kind, figures in kinds.items()
+        if kind not in {LOGICAL, STRUCTURAL} and (known := [figure for figure in figures if figure is not None])
+    }
+    if not means:
+        return "n/a"
+    weakest = min(means, key=lambda kind: means[kind])
+    return f"{weakest} {_spread(kinds[weakest])}"
+
+
+def _spread(figures: Sequence[float | None]) -> str:
+    """Mean and, of two or more, sample standard deviation; n/a where the figure does not apply."""
+    known = [figure for figure in figures if figure is not None]
+    if not known:
+        return "n/a"
+    return f"{mean(known):.3f} ± {stdev(known):.3f}" if len(known) > 1 else f"{known[0]:.3f}"

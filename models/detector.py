@@ -1,0 +1,135 @@
+"""Everything fused into one module: uint8 image in, anomaly map and image score out. Knows no file and no threshold.
+
+This module is what is exported; training and calibration fill its networks and buffers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.data import DataError, Image, to_uint8
+from models.efficientad import AutoEncoder, PatchDescriptionNetwork, pad_for_student
+from models.resize import network_image
+from models.teacher import GRID, NETWORK_SIDE, Lite0Teacher
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What the networks say of one image before it is calibrated."""
+
+    maps: Tensor  # (2, 64, 64): teacher-student and auto-encoder-student difference, M_ST and M_SA
+    embedding: Tensor  # (D,): mean and deviation, over the inspected region, of the student's and teacher's features
+
+
+class Detector(nn.Module):
+    """DFSC's maps and a global feature distance (PUAD), calibrated and fused.
+
+    The image score is the mean of `PARTS`; each is also given alone, on the same scale (deviations of good images): the
+    combined map's maximum, and the Mahalanobis distance of the embedding. PUAD takes the student's mean features alone;
+    with the teacher's, and with deviations beside means, the distance serves both logical and structural anomalies.
+    """
+
+    PARTS = ("maps", "global")
+    EMBEDDING = 4 * Lite0Teacher.CHANNELS
+
+    image_mean: Tensor
+    image_std: Tensor
+    teacher_mean: Tensor  # (1, C, 1, 1), of the training images' features
+    teacher_std: Tensor
+    region: Tensor  # (1, 1, 64, 64), 1 where the part is inspected, else 0
+    map_low: Tensor  # (2, 1, 1), q0.9 of the good pixels of each map
+    map_high: Tensor  # q0.995
+    centre: Tensor  # (D,), mean embedding of good images
+    whitening: Tensor  # (D, D), root of its inverse covariance
+    part_mean: Tensor  # (len(PARTS),), of good images
+    part_std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = Lite0Teacher.CHANNELS
+        self.teacher = Lite0Teacher()
+        self.student = PatchDescriptionNetwork(2 * channels)
+        self.autoencoder = AutoEncoder(channels)
+        self.register_buffer("image_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("image_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.register_buffer("teacher_mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("teacher_std", torch.ones(1, channels, 1, 1))
+        self.register_buffer("region", torch.ones(1, 1, GRID, GRID))
+        self.register_buffer("map_low", torch.zeros(2, 1, 1))
+        self.register_buffer("map_high", torch.ones(2, 1, 1))
+        self.register_buffer("centre", torch.zeros(self.EMBEDDING))
+        self.register_buffer("whitening", torch.eye(self.EMBEDDING))
+        self.register_buffer("part_mean", torch.zeros(len(self.PARTS)))
+        self.register_buffer("part_std", torch.ones(len(self.PARTS)))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Inspect one image.
+
+        Args:
+            image: (H, W, C) uint8, C = 1 grey or 3 RGB.
+
+        Returns:
+            anomaly map (256, 256) in 0..1, image score (), parts (len(PARTS),).
+        """
+        grid_map, score, parts = self.judge(network_image(image))
+        anomaly_map = F.interpolate(
+            grid_map[None], size=(NETWORK_SIDE, NETWORK_SIDE), mode="bilinear", align_corners=False
+        )
+        return anomaly_map[0, 0], score, parts
+
+    def judge(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, of a network image (1, 3, 256, 256) in 0..1, with the map on its grid (1, 64, 64)."""
+        evidence = self.evidence(image)
+        parts = (self.raw_parts(evidence) - self.part_mean) / self.part_std
+        return self.combined_map(evidence.maps), parts.mean(), parts
+
+    def inspect_only(self, region: Image) -> None:
+        """Look only where the region (H, W, C) is over half of its range; it covers the image, whatever its size."""
+        share = network_image(torch.from_numpy(to_uint8(region, 8)))[:, :1]
+        inspected = F.avg_pool2d(share, NETWORK_SIDE // GRID) > 0.5
+        if not inspected.any():
+            raise DataError("the region of interest is empty: paint white what is to be inspected, on black")
+        self.region.copy_(inspected)
+
+    def evidence(self, image: Tensor) -> Evidence:
+        """Maps and embedding of a network image (1, 3, 256, 256) in 0..1, not calibrated."""
+        teacher = self.teacher_features(image)
+        normalised = self.normalise(image)
+        student_teacher, student_autoencoder = self.student(pad_for_student(normalised)).chunk(2, dim=1)
+        autoencoder = self.autoencoder(normalised)
+        difference_ts = (teacher - student_teacher).square().mean(dim=1)
+        difference_as = (autoencoder - student_autoencoder).square().mean(dim=1)
+        embedding = self.embed(torch.cat([student_teacher, teacher], dim=1))
+        return Evidence(torch.cat([difference_ts, difference_as]), embedding)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Mean and deviation of each channel over the inspected region, (1, 2C, 64, 64) -> (4C,)."""
+        share = self.region / self.region.sum()
+        mean = (features * share).sum(dim=(2, 3), keepdim=True)
+        variance = ((features - mean).square() * share).sum(dim=(2, 3))
+        return torch.cat([mean.flatten(), (variance + 1e-12).sqrt().flatten()])
+
+    def teacher_features(self, image: Tensor) -> Tensor:
+        """(B, 3, 256, 256) in 0..1 -> (B, C, 64, 64), each channel standardised on the training images."""
+        features: Tensor = self.teacher(image)
+        return (features - self.teacher_mean) / self.teacher_std
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """The image as student and auto-encoder see it."""
+        return (image - self.image_mean) / self.image_std
+
+    def combined_map(self, maps: Tensor) -> Tensor:
+        """(2, 64, 64) -> (1, 64, 64) in 0..1: normalised by quantiles, sigmoid each (DFSC 3.1), then averaged."""
+        normalised = 0.1 * (maps - self.map_low) / (self.map_high - self.map_low)
+        return torch.sigmoid(normalised).mean(dim=0, keepdim=True) * self.region[0]
+
+    def raw_parts(self, evidence: Evidence) -> Tensor:
+        """The image score's parts before they are brought to one scale, (len(PARTS),)."""
+        peak = self.combined_map(evidence.maps).amax()
+        distance = (self.whitening @ (evidence.embedding - self.centre)).square().sum().sqrt()
+        return torch.stack([peak, distance])

@@ -1,0 +1,103 @@
+"""Normal images become a trained, calibrated detector. Reads train/good and validation/good, and nothing else."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.calibrate import ThresholdChoice, calibrate, choose_threshold
+from models.data import Image
+from models.detector import Detector
+from models.fit import fit
+from models.normals import load_normals
+from models.progress import Progress
+from models.trained import Record, Trained, TrainSettings
+
+CHECKPOINT = "checkpoint.pt"
+TRAINED = "trained.pt"
+CALIBRATION_IMAGES = 256  # of the training images: the feature distance gains nothing from more
+
+
+def train(dataset: Path, settings: TrainSettings, *, work: Path, region: Image | None, progress: Progress) -> Trained:
+    """Learn a product from its good images.
+
+    Args:
+        dataset: folder in the MVTec or LOCO layout.
+        settings: budget, seed and false-reject target.
+        work: folder for the checkpoint, from which a training that was killed goes on, and for the result.
+        region: (H, W, C); only where it is over half of its range the part is inspected. None: everywhere.
+        progress: told about every stage.
+
+    Raises:
+        DataError: the images cannot be learned from; the text says which and what to do.
+    """
+    normals = load_normals(dataset, seed=settings.seed, progress=progress)
+    work.mkdir(parents=True, exist_ok=True)
+    torch.set_flush_denormal(True)  # else Adam's vanishing moments of idle channels halve the speed
+    torch.manual_seed(settings.seed)
+    detector = Detector().eval()
+    if region is not None:
+        detector.inspect_only(region)
+    key = hashlib.sha256(f"{normals.fingerprint} {settings}".encode()).hexdigest()
+    checkpoint = work / CHECKPOINT
+    seconds = fit(
+        detector,
+        normals.train,
+        settings.schedule,
+        settings.constraint,
+        checkpoint=checkpoint,
+        key=key,
+        progress=progress,
+    )
+    started = time.monotonic()
+    subset = normals.train[:: 1 + (len(normals.train) - 1) // CALIBRATION_IMAGES]
+    calibrate(detector, subset, normals.validation, lambda done, total: progress("calibrating", done, total))
+    scores = validation_scores(detector, normals.validation)
+    threshold = choose_threshold(scores, target=settings.false_reject_target, confidence=settings.confidence)
+    record = Record(
+        settings=settings,
+        images=normals.paths,
+        format=normals.format,
+        fingerprint=normals.fingerprint,
+        threshold=threshold,
+        validation_scores=tuple(scores.tolist()),
+        seconds=seconds + time.monotonic() - started,
+        words=(*normals.words, *caution(threshold)),
+    )
+    trained = Trained(detector, record)
+    trained.save(work / TRAINED)
+    checkpoint.unlink(missing_ok=True)
+    return trained
+
+
+def rechoose(trained: Trained, *, target: float, confidence: float) -> Trained:
+    """Set the threshold anew for another false-reject target, from the scores that calibration has seen."""
+    scores = np.array(trained.record.validation_scores)
+    threshold = choose_threshold(scores, target=target, confidence=confidence)
+    return Trained(trained.detector, replace(trained.record, threshold=threshold))
+
+
+@torch.inference_mode()
+def validation_scores(detector: Detector, images: Sequence[Tensor]) -> npt.NDArray[np.float64]:
+    """Image scores of network images, (n,)."""
+    return np.array([detector.judge(image)[1].item() for image in images])
+
+
+def caution(choice: ThresholdChoice) -> tuple[str, ...]:
+    """What the validation images cannot show, in words; nothing when they show the target."""
+    if choice.is_shown:
+        return ()
+    needed = int(np.ceil(np.log(1 - choice.confidence) / np.log(1 - choice.false_reject_target)))
+    word = (
+        f"{choice.validation_images} validation images cannot show a false-reject rate of "
+        f"{choice.false_reject_target:.1%}: they show at most {choice.shown_false_reject_rate:.1%} at "
+        f"{choice.confidence:.0%} confidence. The threshold is an estimate that assumes normally distributed scores; "
+        f"{needed} images in validation/good would show it"
+    )
+    return (word,)

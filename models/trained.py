@@ -1,0 +1,83 @@
+"""A trained detector and everything that is known of its making; on disk, so that it can be exported again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from models.calibrate import ThresholdChoice
+from models.data import DataError, NormalImages
+from models.detector import Detector
+from models.dfsc import Constraint
+from models.fit import Schedule
+from models.normals import ImageFormat
+
+Budget = Literal["demo", "5min", "20min", "full"]
+STEPS: dict[Budget, int] = {"demo": 400, "5min": 900, "20min": 2700, "full": 70_000}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """Everything that, with the images, determines the result."""
+
+    budget: Budget = "20min"
+    seed: int = 0
+    false_reject_target: float = 0.01
+    confidence: float = 0.95
+    learning_rate: float = 3e-4  # the report's 1e-4 is for 70k steps
+    weight_decay: float = 1e-5
+    constraint: Constraint = Constraint()  # noqa: RUF009 - it is frozen
+
+    @property
+    def schedule(self) -> Schedule:
+        """Steps and rates of the budget."""
+        return Schedule(STEPS[self.budget], self.learning_rate, self.weight_decay, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a training."""
+
+    settings: TrainSettings
+    images: NormalImages
+    format: ImageFormat
+    fingerprint: str  # sha256 over the images' contents
+    threshold: ThresholdChoice
+    validation_scores: tuple[float, ...]
+    seconds: float  # spent on training and calibration, over all resumed runs
+    words: tuple[str, ...]  # what the person who trains should know
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """A detector ready to export."""
+
+    detector: Detector
+    record: Record
+
+    def save(self, path: Path) -> None:
+        """Write whole or not at all."""
+        partial = path.with_suffix(".partial")
+        record = TypeAdapter(Record).dump_json(self.record).decode()
+        torch.save({"record": record, "detector": self.detector.state_dict()}, partial)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` has written.
+
+        Raises:
+            DataError: there is no such file, or another version wrote it.
+        """
+        if not path.is_file():
+            raise DataError(f"{path} does not exist: `inspector train` leaves it beside the bundle it makes")
+        stored = torch.load(path, weights_only=True)
+        detector = Detector().eval()
+        try:
+            record = TypeAdapter(Record).validate_json(stored["record"])
+            detector.load_state_dict(stored["detector"])
+        except (KeyError, RuntimeError, ValidationError) as error:
+            raise DataError(f"{path} was written by another version of Inspector: train again") from error
+        return cls(detector, record)

@@ -1,0 +1,90 @@
+"""station.toml is right, or an error names the file, the key, the line and what to do."""
+
+from pathlib import Path
+
+import pytest
+
+from inspector.station import FolderCamera, SimulatedCamera, Station, StationError, load_station
+
+GOOD = """
+name = "line1"
+deadline_ms = 100
+[camera]
+kind = "folder"
+folder = "images"
+[recipe]
+name = "tray"
+bundle = "tray.bundle"
+"""
+
+
+def load(folder: Path, text: str) -> Station:
+    (folder / "station.toml").write_text(text)
+    return load_station(folder / "station.toml")
+
+
+def test_paths_are_beside_the_file(tmp_path: Path) -> None:
+    station = load(tmp_path, GOOD)
+    assert isinstance(station.camera, FolderCamera)
+    assert station.camera.folder == tmp_path / "images"
+    assert station.recipe.bundle == tmp_path / "tray.bundle"
+    assert station.bus.result == f"ipc://{tmp_path}/runs/line1/result"
+
+
+def test_the_shipped_station_runs_the_simulated_line() -> None:
+    station = load_station(Path(__file__).parents[2] / "station.toml")
+    assert isinstance(station.camera, SimulatedCamera)
+    assert station.recipe.bundle.parts[-2:] == ("demo", "kit_tray.bundle")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('"images"', '"images"\nrate_hz = -3', "camera.rate_hz: must be greater than 0 (got -3) (line 7)"),
+        ('folder = "images"', 'foldr = "images"', "camera.foldr: is not a known key: did you mean folder? (line 6)"),
+        ('folder = "images"', "", "camera.folder: is missing"),
+        ('kind = "folder"', "", 'camera: kind is missing: set kind = "simulator" or kind = "folder"'),
+        ('kind = "folder"', 'kind = "gige"', "'gige'"),
+        ("deadline_ms = 100", "deadline_ms = 0", "deadline_ms: must be greater than 0 (got 0) (line 3)"),
+        ("deadline_ms = 100", "deadline_ms = inf", "deadline_ms: must be a finite number"),
+        ('name = "line1"', 'name = "../x"', "name: may hold only letters"),
+        ('name = "tray"', 'name = "tray"\nthreshold = nan', "recipe.threshold: must be a finite number"),
+        ("deadline_ms = 100", 'deadline_ms = 100\nengine = "magic"', "engine: must be 'onnxruntime-cpu'"),
+        ("[recipe]", '[bus]\nresult = "tcp://192.168.0.1:5555"\n[recipe]', "bus.result: must be ipc://PATH"),
+        ("[recipe]", '[bus]\nresult = "tcp://*:5555"\n[recipe]', "bus.result: must be ipc://PATH"),
+        ("[recipe]", '[bus]\nresult = "ipc://a"\nview = "ipc://a"\n[recipe]', "three different endpoints"),
+        ("[recipe]", "[recipe", "is not valid TOML"),
+        ("deadline_ms = 100", "bus = 3\ndeadline_ms = 100", "bus: must be"),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_is_named(tmp_path: Path, before: str, after: str, says: str) -> None:
+    with pytest.raises(StationError) as caught:
+        load(tmp_path, GOOD.replace(before, after))
+    assert str(caught.value).startswith(f"{tmp_path / 'station.toml'}: ")
+    assert says in str(caught.value)
+
+
+def test_all_wrong_keys_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(StationError) as caught:
+        load(tmp_path, GOOD.replace("deadline_ms = 100", "").replace("bundle", "bundel"))
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5555", "tcp://localhost:5555", "tcp://[::1]:5555"])
+def test_the_loopback_may_be_used(tmp_path: Path, endpoint: str) -> None:
+    station = load(tmp_path, GOOD + f'[bus]\nresult = "{endpoint}"\n')
+    assert station.bus.result == endpoint
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StationError, match=r"none\.toml: cannot be read"):
+        load_station(tmp_path / "none.toml")
+
+
+def test_a_station_is_frozen_and_every_field_explains_itself(tmp_path: Path) -> None:
+    station = load(tmp_path, GOOD)
+    for model in (Station, type(station.camera), SimulatedCamera, type(station.recipe), type(station.bus)):
+        assert model.model_config["frozen"]
+        for name, field in model.model_fields.items():
+            assert field.title, name
+            assert field.description, name
