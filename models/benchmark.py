@@ -14,13 +14,14 @@ import torch
 
 from models.baselines import PatchCore, Thumbnail
 from models.calibrate import choose_threshold
-from models.data import Image, normal_images, read_image, test_images, to_uint8
+from models.data import Image, NormalImages, normal_images, read_image, test_images, to_uint8
 from models.evaluate import Predict, Scored, evaluate
 from models.evaluation import Evaluation
 from models.localisation import LOGICAL, STRUCTURAL
-from models.normals import Normals, load_normals
+from models.normals import load_normals
 from models.progress import Progress
-from models.train import STEPS, Budget, Trained, TrainSettings, train
+from models.train import train
+from models.trained import STEPS, Budget, Trained, TrainSettings
 
 METHODS = ("thumbnail", "patchcore", "dfsc")
 SEEDLESS = frozenset({"thumbnail"})
@@ -54,7 +55,7 @@ class _Fitted:
     """A method that has learned a product, and what it learned from."""
 
     predict: Predict
-    normals: Normals
+    images: NormalImages
     seconds: float
 
 
@@ -134,18 +135,18 @@ def _fit(dataset: Path, method: str, seed: int, budget: Budget, progress: Progre
         )
         with TemporaryDirectory(prefix="benchmark-") as work:
             trained = train(dataset, settings, work=Path(work), region=None, progress=progress)
-        return _Fitted(_prediction_of(trained), trained.normals, trained.seconds)
+        return _Fitted(_prediction_of(trained), trained.record.images, trained.record.seconds)
     normals = load_normals(dataset, seed=seed, progress=progress)
     started = time.monotonic()
     predict = Thumbnail(normals) if method == "thumbnail" else PatchCore(normals, seed=seed, progress=progress)
-    return _Fitted(predict, normals, time.monotonic() - started)
+    return _Fitted(predict, normals.paths, time.monotonic() - started)
 
 
 def _prediction_of(trained: Trained) -> Predict:
     @torch.inference_mode()
     def predict(image: Image) -> Scored:
         started = time.perf_counter()
-        pixels = torch.from_numpy(to_uint8(image, trained.normals.format.bit_depth))
+        pixels = torch.from_numpy(to_uint8(image, trained.record.format.bit_depth))
         anomaly_map, score, parts = trained.detector(pixels)
         named = dict(zip(trained.detector.PARTS, parts.tolist(), strict=True))
         return Scored(score.item(), anomaly_map.numpy(), named, (time.perf_counter() - started) * 1000)
@@ -154,7 +155,7 @@ def _prediction_of(trained: Trained) -> Predict:
 
 
 def _threshold(fitted: _Fitted, progress: Progress) -> float:
-    paths = fitted.normals.paths.validation
+    paths = fitted.images.validation
     scores = []
     for done, path in enumerate(paths, start=1):
         scores.append(fitted.predict(read_image(path)).score)

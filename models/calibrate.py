@@ -10,7 +10,7 @@ from scipy.stats import beta, nct, norm
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
-from models.detector import Detector, Evidence
+from models.detector import Detector
 
 Scores = npt.NDArray[np.float64]  # (n,)
 MAP_QUANTILES = (0.9, 0.995)  # of EfficientAD's map normalisation
@@ -47,17 +47,46 @@ def calibrate(
         progress: called with images done and in total.
     """
     total = len(train) + len(validation)
-    embeddings = []
+    embeddings, residuals = [], ResidualMoments()
     for done, image in enumerate(train, start=1):
-        embeddings.append(detector.evidence(image).embedding)
+        evidence = detector.evidence(image)
+        embeddings.append(evidence.embedding)
+        residuals.add(evidence.residuals)
         progress(done, total)
     fit_global_distance(detector, torch.stack(embeddings))
-    evidence = []
+    residuals.fit(detector)
+    judged = []
     for done, image in enumerate(validation, start=len(train) + 1):
-        evidence.append(detector.evidence(image))
+        judged.append(detector.evidence(image))
         progress(done, total)
-    fit_maps(detector, evidence)
-    fit_parts(detector, torch.stack([detector.raw_parts(item) for item in evidence]))
+    fit_maps(detector, torch.stack([detector.maps(evidence) for evidence in judged]))
+    fit_parts(detector, torch.stack([detector.raw_parts(evidence) for evidence in judged]))
+
+
+class ResidualMoments:
+    """Mean of the residuals at each place, and their covariance about it over all places, gathered image by image."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = torch.zeros(())  # becomes (2, C, P)
+        self.products = torch.zeros(())  # becomes (2, C, C), summed over places
+
+    def add(self, residuals: Tensor) -> None:
+        """One image's residuals, (2, C, 64, 64)."""
+        values = residuals.flatten(2).double()
+        self.count += 1
+        self.total = self.total + values
+        self.products = self.products + torch.bmm(values, values.transpose(1, 2))
+
+    def fit(self, detector: Detector) -> None:
+        """Write `residual_mean` and `residual_whitening`; the covariance is shrunk by 0.1 % towards a sphere."""
+        mean = self.total / self.count
+        places = mean.shape[2]
+        covariance = self.products / (self.count * places) - torch.bmm(mean, mean.transpose(1, 2)) / places
+        power = covariance.diagonal(dim1=1, dim2=2).mean(dim=1).view(2, 1, 1)
+        eigenvalues, vectors = torch.linalg.eigh(covariance + 1e-3 * power * torch.eye(covariance.shape[1]))
+        detector.residual_mean.copy_(mean)
+        detector.residual_whitening.copy_((vectors / eigenvalues.sqrt().unsqueeze(1)).transpose(1, 2))
 
 
 def fit_global_distance(detector: Detector, embeddings: Tensor) -> None:
@@ -75,10 +104,10 @@ def whitening_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return whitening
 
 
-def fit_maps(detector: Detector, evidence: Sequence[Evidence]) -> None:
-    """EfficientAD's quantile normalisation of each map, over the inspected pixels of the validation images."""
+def fit_maps(detector: Detector, maps: Tensor) -> None:
+    """EfficientAD's quantile normalisation of each map, over the inspected cells of validation maps (n, 2, 64, 64)."""
     inspected = detector.region[0, 0].bool()
-    pixels = torch.stack([item.maps[:, inspected] for item in evidence], dim=1).flatten(1).double().numpy()
+    pixels = maps[:, :, inspected].transpose(0, 1).flatten(1).double().numpy()
     low, high = np.quantile(pixels, MAP_QUANTILES, axis=1)
     detector.map_low.copy_(torch.from_numpy(low).view(2, 1, 1))
     detector.map_high.copy_(torch.from_numpy(np.maximum(high, low + 1e-6)).view(2, 1, 1))

@@ -22,7 +22,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Evidence:
     """What the networks say of one image before it is calibrated."""
 
-    maps: Tensor  # (2, 64, 64): teacher-student and auto-encoder-student difference, M_ST and M_SA
+    residuals: Tensor  # (2, C, 64, 64): T - S^T and A - S^A
     embedding: Tensor  # (D,): mean and deviation, over the inspected region, of the student's and teacher's features
 
 
@@ -42,6 +42,8 @@ class Detector(nn.Module):
     teacher_mean: Tensor  # (1, C, 1, 1), of the training images' features
     teacher_std: Tensor
     region: Tensor  # (1, 1, 64, 64), 1 where the part is inspected, else 0
+    residual_mean: Tensor  # (2, C, 4096), of good images, at each place
+    residual_whitening: Tensor  # (2, C, C), root of their inverse covariance, over all places
     map_low: Tensor  # (2, 1, 1), q0.9 of the good pixels of each map
     map_high: Tensor  # q0.995
     centre: Tensor  # (D,), mean embedding of good images
@@ -60,6 +62,8 @@ class Detector(nn.Module):
         self.register_buffer("teacher_mean", torch.zeros(1, channels, 1, 1))
         self.register_buffer("teacher_std", torch.ones(1, channels, 1, 1))
         self.register_buffer("region", torch.ones(1, 1, GRID, GRID))
+        self.register_buffer("residual_mean", torch.zeros(2, channels, GRID * GRID))
+        self.register_buffer("residual_whitening", torch.eye(channels).repeat(2, 1, 1))
         self.register_buffer("map_low", torch.zeros(2, 1, 1))
         self.register_buffer("map_high", torch.ones(2, 1, 1))
         self.register_buffer("centre", torch.zeros(self.EMBEDDING))
@@ -86,7 +90,7 @@ class Detector(nn.Module):
         """As `forward`, of a network image (1, 3, 256, 256) in 0..1, with the map on its grid (1, 64, 64)."""
         evidence = self.evidence(image)
         parts = (self.raw_parts(evidence) - self.part_mean) / self.part_std
-        return self.combined_map(evidence.maps), parts.mean(), parts
+        return self.combined_map(evidence), parts.mean(), parts
 
     def inspect_only(self, region: Image) -> None:
         """Look only where the region (H, W, C) is over half of its range; it covers the image, whatever its size."""
@@ -102,10 +106,9 @@ class Detector(nn.Module):
         normalised = self.normalise(image)
         student_teacher, student_autoencoder = self.student(pad_for_student(normalised)).chunk(2, dim=1)
         autoencoder = self.autoencoder(normalised)
-        difference_ts = (teacher - student_teacher).square().mean(dim=1)
-        difference_as = (autoencoder - student_autoencoder).square().mean(dim=1)
+        residuals = torch.cat([teacher - student_teacher, autoencoder - student_autoencoder])
         embedding = self.embed(torch.cat([student_teacher, teacher], dim=1))
-        return Evidence(torch.cat([difference_ts, difference_as]), embedding)
+        return Evidence(residuals, embedding)
 
     def embed(self, features: Tensor) -> Tensor:
         """Mean and deviation of each channel over the inspected region, (1, 2C, 64, 64) -> (4C,)."""
@@ -123,13 +126,24 @@ class Detector(nn.Module):
         """The image as student and auto-encoder see it."""
         return (image - self.image_mean) / self.image_std
 
-    def combined_map(self, maps: Tensor) -> Tensor:
-        """(2, 64, 64) -> (1, 64, 64) in 0..1: normalised by quantiles, sigmoid each (DFSC 3.1), then averaged."""
-        normalised = 0.1 * (maps - self.map_low) / (self.map_high - self.map_low)
+    def maps(self, evidence: Evidence) -> Tensor:
+        """M_ST and M_SA, (2, 64, 64), not yet on one scale.
+
+        Not the plain mean of squared differences (DFSC Eq 1): the student cannot follow a teacher that sees further
+        than its 33 pixels in all channels, so a difference is measured by how it varies among good images, at its place
+        (squared Mahalanobis distance over the channels), and smoothed over 3 x 3 cells.
+        """
+        centred = evidence.residuals.flatten(2) - self.residual_mean
+        distance = torch.bmm(self.residual_whitening, centred).square().mean(dim=1)
+        return F.avg_pool2d(distance.view(2, GRID, GRID), 3, stride=1, padding=1, count_include_pad=False)
+
+    def combined_map(self, evidence: Evidence) -> Tensor:
+        """(1, 64, 64) in 0..1: the maps, normalised by quantiles, sigmoid each (DFSC 3.1), then averaged."""
+        normalised = 0.1 * (self.maps(evidence) - self.map_low) / (self.map_high - self.map_low)
         return torch.sigmoid(normalised).mean(dim=0, keepdim=True) * self.region[0]
 
     def raw_parts(self, evidence: Evidence) -> Tensor:
         """The image score's parts before they are brought to one scale, (len(PARTS),)."""
-        peak = self.combined_map(evidence.maps).amax()
+        peak = self.combined_map(evidence).max()
         distance = (self.whitening @ (evidence.embedding - self.centre)).square().sum().sqrt()
         return torch.stack([peak, distance])
