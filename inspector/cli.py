@@ -1,5 +1,6 @@
 """One command, `inspector`. Bodies import lazily: `--help` needs no runtime, and a station needs no torch."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -131,6 +132,58 @@ def bench(
         Console(highlight=False).print(f"{row['engine']}  {row['frame']}  {figures}  {row['fps']:.1f} parts/s")
     if json:
         json.write_text(dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+@app.command(rich_help_panel=LEARNING, epilog="Example: inspector demo --folder /tmp/demo")
+@plainly
+def demo(
+    folder: Annotated[Path, typer.Option(help="where images, bundle, report and station go")] = Path("demo"),
+    parts: Annotated[int, typer.Option(help="parts on the simulated line", min=1)] = 40,
+    fresh: Annotated[bool, typer.Option("--fresh", help="render and train again")] = False,
+) -> None:
+    """Show the main job on a rendered sample product: learn, judge, export, run a station. Minutes on two cores."""
+    import shutil
+
+    from export.package import package
+    from inspector.bundle import load_bundle
+    from inspector.demo import run_line, write_station
+    from inspector.sample import write_dataset
+    from models.benchmark import thumbnail_auroc
+    from models.evaluate import evaluate as judge
+    from models.train import train as learn
+    from models.trained import TrainSettings
+
+    console = Console(highlight=False)
+    dataset, out, report = folder / "kit_tray", folder / "kit_tray.bundle", folder / "report"
+    if fresh:
+        for path in (dataset, out, work_folder(out)):
+            shutil.rmtree(path, ignore_errors=True)
+    with progress_bars() as progress:
+        if not dataset.exists():
+            sizes = {"train": 120, "validation": 40, "test_good": 30, "per_fault": 2}
+            write_dataset(dataset, **sizes, seed=1, progress=lambda done, total: progress("rendering", done, total))
+        if not out.exists():
+            settings = TrainSettings(budget="demo", false_reject_target=0.05)
+            trained = learn(dataset, settings, work=work_folder(out), region=None, progress=progress)
+            package(trained, out, product="kit_tray")
+        bundle = load_bundle(out)
+        with predictor(bundle) as predict:
+            figures = judge(
+                predict,
+                dataset,
+                threshold=bundle.manifest.threshold.value,
+                bundle=bundle.manifest.bundle_id,
+                report=report,
+                progress=lambda done, total: progress("judging", done, total),
+            )
+        baseline = thumbnail_auroc(dataset)
+    show_bundle(bundle)
+    show_figures(figures.model_dump())
+    console.print(f"(the nearest 32 x 32 thumbnail of a good image, as a baseline: image AUROC {baseline:.3f})")
+    console.print(f"pictures and histograms: {report / 'report.html'}\n")
+    station = write_station(folder, bundle=out, rate_hz=2.0, fault_rate=0.3, seed=7, parts=parts)
+    console.print(f"a station on the simulated line: inspector run --station {station}")
+    console.print(run_line(station, console))
 
 
 class Budget(StrEnum):
@@ -312,10 +365,20 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from inspector.bundle import BundleError
     from inspector.bus import BusError
     from inspector.camera import CameraError
+    from inspector.demo import DemoError
     from inspector.engine import EngineError
     from inspector.station import StationError
 
-    return (StationError, BundleError, CameraError, EngineError, BusError, BenchError)
+    known: tuple[type[Exception], ...] = (
+        StationError, BundleError, CameraError, EngineError, BusError, BenchError, DemoError, OSError,
+    )  # fmt: skip
+    if "models" in sys.modules:
+        from export.parity import ParityError
+        from models.benchmark import BenchmarkError
+        from models.data import DataError
+
+        known += (DataError, BenchmarkError, ParityError)
+    return known
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """How the commands show work and figures in a terminal. Knows how things look, not what they are."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,13 +19,16 @@ from rich.table import Table
 
 from inspector.bundle import Bundle, describe
 
+LINE_SECONDS = 10.0  # between two lines of one stage where there is no terminal to draw bars in
+
 
 class Bars:
-    """A bar for each stage of long work, told how far it is."""
+    """A bar for each stage of long work, told how far it is; in a log, a line now and then."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
+        self._told = 0.0
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
         """`done` of `total` steps of the stage; `note` is a short text such as the loss."""
@@ -33,6 +37,9 @@ class Bars:
         task = self._progress.tasks[self._tasks[stage]]
         rate = f"{task.speed:.1f}/s" if task.speed else ""
         self._progress.update(task.id, completed=done, total=total, note=note, rate=rate)
+        if not self._progress.console.is_terminal and (done == total or time.monotonic() - self._told > LINE_SECONDS):
+            self._told = time.monotonic()
+            self._progress.console.print(f"{stage}: {done} of {total} {rate} {note}".rstrip(), soft_wrap=True)
 
 
 @contextmanager
@@ -48,7 +55,8 @@ def progress_bars() -> Iterator[Bars]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield Bars(progress)
 
 

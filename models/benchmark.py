@@ -19,7 +19,7 @@ from models.evaluate import Predict, Scored, evaluate
 from models.evaluation import Evaluation
 from models.localisation import LOGICAL, STRUCTURAL
 from models.normals import load_normals
-from models.progress import Progress
+from models.progress import Progress, silent
 from models.train import train
 from models.trained import STEPS, Budget, Trained, TrainSettings
 
@@ -87,6 +87,12 @@ def benchmark(
                 rows.append(_row(dataset, method, seed, budget, progress))
                 _write(rows, out)
     return rows
+
+
+def thumbnail_auroc(dataset: Path) -> float | None:
+    """Pooled image AUROC of the thumbnail baseline: how much of a dataset is won without seeing its defects."""
+    predict = Thumbnail(load_normals(dataset, seed=0, progress=silent))
+    return evaluate(predict, dataset, threshold=0.0, bundle="thumbnail").image_auroc.pooled
 
 
 def as_markdown(rows: Sequence[Row]) -> str:

@@ -19,6 +19,7 @@ from models.teacher import GRID
 
 CROP = 24  # grid cells along a side of the crop that the student is trained on
 CHECKPOINT_SECONDS = 30.0
+REPORT_STEPS = 10  # between two reports of progress
 EMA_DECAY = 0.99
 WARM_UP_SHARE = 0.03  # of the steps, until the learning rate is 95 % of its value
 DROP_SHARE = 0.9  # of the steps, after which the learning rate is a tenth
@@ -140,7 +141,7 @@ def fit(
     saved = time.monotonic()
     for step in range(first, schedule.steps):
         result = trainer.step(step)
-        if step % 10 == 9 or step + 1 == schedule.steps:
+        if (step + 1) % REPORT_STEPS == 0 or step + 1 == schedule.steps:
             progress("training", step + 1, schedule.steps, f"loss {result.total.item():.3f}")
         if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == schedule.steps:
             Checkpoint(key, step + 1, spent + time.monotonic() - started, trainer.state()).save(checkpoint)

@@ -111,15 +111,26 @@ class Scene:
 def good_scene(rng: np.random.Generator) -> Scene:
     """A legal assembly: everything present, in its place, label and liquid of one flavour."""
     flavour = FLAVOURS[int(rng.integers(len(FLAVOURS)))]
-    bolts = scatter(rng, BOLTS, "bolt", 2)
-    washers = scatter(rng, WASHERS, "washer", 2)
-    spring = Item("spring", _near(rng, SPRING, 42, 9, 8))
+    bolts = _laid_side_by_side(rng, BOLTS, "bolt", upright=True)
+    washers = _laid_side_by_side(rng, WASHERS, "washer")
+    spring = Item("spring", _near(rng, SPRING.centre, 16, 7, 5))
     return Scene(
-        vial=Vial(_near(rng, VIAL, 13, 6, 2.2), flavour, float(rng.uniform(*LEVELS))),
-        label=Label(_near(rng, LABEL, 12, 6, 4), flavour),
+        vial=Vial(_near(rng, VIAL.centre, 9, 5, 1.8), flavour, float(rng.uniform(*LEVELS))),
+        label=Label(_near(rng, LABEL.centre, 9, 5, 3), flavour),
         items=(*bolts, *washers, spring),
         looks=int(rng.integers(2**31)),
     )
+
+
+def _laid_side_by_side(
+    rng: np.random.Generator, home: Compartment, kind: Kind, *, upright: bool = False
+) -> tuple[Item, ...]:
+    """Two parts as a packer lays them: next to each other, none quite like the last time."""
+    x, y = home.centre
+    apart = (home.right - home.left) / 5
+    poses = [_near(rng, (x + side * apart, y), 12, 9, 14) for side in (-1, 1)]
+    turn = math.pi / 2 if upright else 0.0
+    return tuple(Item(kind, Pose(pose.x, pose.y, pose.angle + turn)) for pose in poses)
 
 
 def scatter(
@@ -159,10 +170,9 @@ def _axis(item: Item) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     return np.stack([pose.x + along * math.cos(pose.angle), pose.y + along * math.sin(pose.angle)], axis=1)
 
 
-def _near(rng: np.random.Generator, home: Compartment, reach_x: float, reach_y: float, degrees: float) -> Pose:
-    x, y = home.centre
+def _near(rng: np.random.Generator, place: tuple[float, float], reach_x: float, reach_y: float, degrees: float) -> Pose:
     return Pose(
-        x + float(rng.uniform(-reach_x, reach_x)),
-        y + float(rng.uniform(-reach_y, reach_y)),
+        place[0] + float(rng.uniform(-reach_x, reach_x)),
+        place[1] + float(rng.uniform(-reach_y, reach_y)),
         math.radians(float(rng.uniform(-degrees, degrees))),
     )

@@ -42,7 +42,7 @@ def random_light(rng: np.random.Generator) -> Light:
     """The station's lamp: nearly the same every time, with some drift in place, strength and warmth."""
     azimuth = math.radians(-128 + rng.normal(0, 7))
     elevation = math.radians(52 + rng.normal(0, 3))
-    strength = 1.36 * (1 + rng.uniform(-0.13, 0.13))
+    strength = 1.36 * (1 + rng.uniform(-0.08, 0.08))
     warmth = rng.normal(0, 0.022)
     flat = math.cos(elevation)
     direction = flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)

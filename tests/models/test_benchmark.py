@@ -10,7 +10,7 @@ from models.benchmark import BenchmarkError, Row, as_markdown, benchmark
 from models.data import DataError
 from models.evaluation import Confusion, Evaluation, ImageAuroc
 from models.progress import silent
-from models.train import STEPS
+from models.trained import STEPS
 
 from .discs import write_discs
 

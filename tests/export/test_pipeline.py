@@ -1,0 +1,103 @@
+"""Good images to a bundle to verdicts, through the commands that people type."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from export import parity
+from export.onnx import export_onnx
+from export.parity import ParityError
+from inspector.bundle import BundleError, load_bundle
+from inspector.cli import app
+from inspector.sample import write_dataset
+from models.detector import Detector
+from models.normals import ImageFormat
+from models.trained import STEPS
+
+FORMAT = ImageFormat(height=60, width=90, channels=3, bit_depth=8)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    torch.manual_seed(0)
+    return Detector().eval()
+
+
+@pytest.fixture(scope="module")
+def graph(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    export_onnx(detector, FORMAT, path)
+    return path
+
+
+def image(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.timeout(300)
+def test_the_graph_is_the_network_for_images_of_any_size(detector: Detector, graph: Path) -> None:
+    found = parity.measure(detector, graph, [image(60, 90), image(300, 200), image(256, 256)])
+    assert found.images == 3
+    assert found.max_map_difference < 1e-4
+
+
+@pytest.mark.timeout(300)
+def test_a_graph_that_is_another_network_is_refused(graph: Path) -> None:
+    torch.manual_seed(1)
+    with pytest.raises(ParityError, match="no bundle was made"):
+        parity.measure(Detector().eval(), graph, [image(60, 90)])
+
+
+@pytest.mark.timeout(300)
+def test_the_graph_takes_uint8_and_gives_map_score_and_parts(graph: Path) -> None:
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    (taken,) = session.get_inputs()
+    assert (taken.name, taken.type, taken.shape[2]) == ("image", "tensor(uint8)", 3)
+    anomaly_map, score, parts = session.run(["anomaly_map", "score", "parts"], {"image": image(64, 64)})
+    assert (anomaly_map.shape, score.shape, parts.shape) == ((256, 256), (), (2,))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_from_good_images_to_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STEPS, "demo", 12)
+    dataset, bundle, figures = tmp_path / "kit", tmp_path / "kit.bundle", tmp_path / "figures.json"
+    write_dataset(dataset, train=12, validation=10, test_good=3, per_fault=1, seed=0)
+    run("train", str(dataset), "--out", str(bundle), "--budget", "demo")
+    manifest = load_bundle(bundle).manifest
+    assert manifest.data.train_images == 12
+    assert manifest.threshold.shown_false_reject_rate > manifest.threshold.false_reject_target
+
+    run("evaluate", str(bundle), str(dataset), "--json", str(figures), "--maps", str(tmp_path / "maps"))
+    found = json.loads(figures.read_text())
+    assert found["image_auroc_by_score"].keys() == {"maps", "global"}
+    first = found["images"][0]
+    stored = cv2.imread(
+        str(tmp_path / "maps" / first["type"] / f"{Path(first['file']).stem}.tiff"), cv2.IMREAD_UNCHANGED
+    )
+    assert stored.dtype == np.float32
+    assert stored.shape == (512, 640)
+
+    run("export", str(tmp_path / "kit.training"), "--out", str(bundle), "--false-reject", "0.2")
+    assert load_bundle(bundle).manifest.threshold.value < manifest.threshold.value
+    (bundle / "model.onnx").write_bytes(b"tampered")
+    with pytest.raises(BundleError, match=r"model\.onnx"):
+        load_bundle(bundle)
+
+
+def run(*arguments: str) -> None:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+
+
+def test_an_empty_folder_is_one_clear_line_and_makes_no_bundle(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", str(tmp_path), "--out", str(tmp_path / "x.bundle")])
+    assert result.exit_code == 2
+    assert "train/good does not exist" in " ".join(result.output.split())
+    assert not list(tmp_path.iterdir())
