@@ -36,6 +36,32 @@ STATION = "Station"
 StationFile = Annotated[Path, typer.Option("--station", help="the station's file", show_default=True)]
 DEFAULT_STATION = Path("station.toml")
 
+
+class Budget(StrEnum):
+    """How long to learn; the times are those of two ordinary CPU cores."""
+
+    DEMO = "demo"
+    MINUTES_5 = "5min"
+    MINUTES_20 = "20min"
+    FULL = "full"
+
+
+class Profile(StrEnum):
+    """Which teacher the student learns from."""
+
+    FAST = "fast"
+    FAITHFUL = "faithful"
+
+
+Dataset = Annotated[Path, typer.Argument(help="folder in the MVTec or LOCO layout", exists=True, file_okay=False)]
+BundleFolder = Annotated[Path, typer.Argument(help="folder of the trained model")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)]
+FalseReject = Annotated[
+    float, typer.Option("--false-reject", help="share of good parts that may be rejected", min=0.0001, max=0.5)
+]
+Confidence = Annotated[float, typer.Option(help="that the share is not exceeded", min=0.5, max=0.999)]
+Product = Annotated[str | None, typer.Option(help="the product's name; without it, the dataset folder's")]
+
 P = ParamSpec("P")
 
 
@@ -116,22 +142,32 @@ def check(station: StationFile = DEFAULT_STATION) -> None:
 @app.command(rich_help_panel=STATION, epilog="Example: inspector bench kit_tray.bundle --parts 1000 --json bench.json")
 @plainly
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="folder of the trained model")],
-    json: Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)] = None,
+    bundle: Annotated[Path | None, typer.Argument(help="trained model; without it, one with random weights")] = None,
+    json: JsonFile = None,
     parts: Annotated[int, typer.Option(help="parts to measure; p99.9 needs 1000", min=1)] = 200,
 ) -> None:
-    """Measure latency and throughput of the whole loop on this machine."""
+    """Measure latency and throughput of the whole loop on this machine, from exposure to another process's verdict.
+
+    The figures are printed as JSON. Frames have the bundle's own size; without a bundle, 1280 x 1024.
+    """
     from json import dumps
+    from tempfile import TemporaryDirectory
 
     from inspector.bench import bench as measure
     from inspector.bundle import load_bundle
 
-    rows = measure(load_bundle(bundle), parts=parts)
-    for row in rows:
-        figures = "  ".join(f"{key[:-3]} {row[key]:.1f} ms" for key in ("p50_ms", "p95_ms", "p99_ms"))
-        Console(highlight=False).print(f"{row['engine']}  {row['frame']}  {figures}  {row['fps']:.1f} parts/s")
+    with TemporaryDirectory(prefix="inspector-bench-") as folder:
+        if bundle is None:
+            from export.untrained import untrained_bundle
+
+            loaded = untrained_bundle(Path(folder), height=1024, width=1280)
+        else:
+            loaded = load_bundle(bundle)
+        rows = measure(loaded, parts=parts)
+    text = dumps(rows, indent=2)
+    typer.echo(text)
     if json:
-        json.write_text(dumps(rows, indent=2) + "\n", encoding="utf-8")
+        json.write_text(text + "\n", encoding="utf-8")
 
 
 @app.command(rich_help_panel=LEARNING, epilog="Example: inspector demo --folder /tmp/demo")
@@ -184,32 +220,6 @@ def demo(
     station = write_station(folder, bundle=out, rate_hz=2.0, fault_rate=0.3, seed=7, parts=parts)
     console.print(f"a station on the simulated line: inspector run --station {station}")
     console.print(run_line(station, console))
-
-
-class Budget(StrEnum):
-    """How long to learn; the times are those of two ordinary CPU cores."""
-
-    DEMO = "demo"
-    MINUTES_5 = "5min"
-    MINUTES_20 = "20min"
-    FULL = "full"
-
-
-class Profile(StrEnum):
-    """Which teacher the student learns from."""
-
-    FAST = "fast"
-    FAITHFUL = "faithful"
-
-
-Dataset = Annotated[Path, typer.Argument(help="folder in the MVTec or LOCO layout", exists=True, file_okay=False)]
-BundleFolder = Annotated[Path, typer.Argument(help="folder of the trained model")]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)]
-FalseReject = Annotated[
-    float, typer.Option("--false-reject", help="share of good parts that may be rejected", min=0.0001, max=0.5)
-]
-Confidence = Annotated[float, typer.Option(help="that the share is not exceeded", min=0.5, max=0.999)]
-Product = Annotated[str | None, typer.Option(help="the product's name; without it, the dataset folder's")]
 
 
 @app.command(rich_help_panel=LEARNING, epilog="Example: inspector train images/kit_tray --out kit_tray.bundle")
