@@ -23,7 +23,7 @@ class Evidence:
     """What the networks say of one image before it is calibrated."""
 
     residuals: Tensor  # (2, C, 64, 64): T - S^T and A - S^A
-    embedding: Tensor  # (D,): mean and deviation, over the inspected region, of the student's and teacher's features
+    embedding: Tensor  # (D,): the student's and the teacher's features, averaged over the inspected region
 
 
 class Detector(nn.Module):
@@ -31,11 +31,11 @@ class Detector(nn.Module):
 
     The image score is the mean of `PARTS`; each is also given alone, on the same scale (deviations of good images): the
     combined map's maximum, and the Mahalanobis distance of the embedding. PUAD takes the student's mean features alone;
-    with the teacher's, and with deviations beside means, the distance serves both logical and structural anomalies.
+    with the teacher's beside them the distance serves structural anomalies too.
     """
 
     PARTS = ("maps", "global")
-    EMBEDDING = 4 * Lite0Teacher.CHANNELS
+    EMBEDDING = 2 * Lite0Teacher.CHANNELS
 
     image_mean: Tensor
     image_std: Tensor
@@ -107,15 +107,9 @@ class Detector(nn.Module):
         student_teacher, student_autoencoder = self.student(pad_for_student(normalised)).chunk(2, dim=1)
         autoencoder = self.autoencoder(normalised)
         residuals = torch.cat([teacher - student_teacher, autoencoder - student_autoencoder])
-        embedding = self.embed(torch.cat([student_teacher, teacher], dim=1))
+        seen = torch.cat([student_teacher, teacher], dim=1)
+        embedding = (seen * self.region).sum(dim=(0, 2, 3)) / self.region.sum()
         return Evidence(residuals, embedding)
-
-    def embed(self, features: Tensor) -> Tensor:
-        """Mean and deviation of each channel over the inspected region, (1, 2C, 64, 64) -> (4C,)."""
-        share = self.region / self.region.sum()
-        mean = (features * share).sum(dim=(2, 3), keepdim=True)
-        variance = ((features - mean).square() * share).sum(dim=(2, 3))
-        return torch.cat([mean.flatten(), (variance + 1e-12).sqrt().flatten()])
 
     def teacher_features(self, image: Tensor) -> Tensor:
         """(B, 3, 256, 256) in 0..1 -> (B, C, 64, 64), each channel standardised on the training images."""

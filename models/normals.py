@@ -16,6 +16,7 @@ from models.progress import Progress
 from models.resize import network_image
 
 FEWEST_IMAGES = 10  # for training, and as many again for validation: below that no threshold means anything
+CAMERA_BIT_DEPTHS = (8, 10, 12, 14, 16)  # of the samples in a 16-bit file: the least that holds the brightest
 VALIDATION_SHARE = 0.15  # held out of train/good where there is no validation/good
 
 
@@ -91,7 +92,8 @@ def _common_format(paths: Sequence[Path], progress: Progress) -> tuple[ImageForm
         brightest = max(brightest, int(image.max()) if image.dtype == np.uint16 else 0)
         progress("checking images", done, len(paths))
     height, width = next(iter(sizes)) if len(sizes) == 1 else (None, None)
-    image_format = ImageFormat(height, width, 1 if set(channels) == {1} else 3, max(8, brightest.bit_length()))
+    bit_depth = next(depth for depth in CAMERA_BIT_DEPTHS if brightest < 2**depth)
+    image_format = ImageFormat(height, width, 1 if set(channels) == {1} else 3, bit_depth)
     return image_format, _surprises(sizes, channels)
 
 

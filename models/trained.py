@@ -15,7 +15,7 @@ from models.fit import Schedule
 from models.normals import ImageFormat
 
 Budget = Literal["demo", "5min", "20min", "full"]
-STEPS: dict[Budget, int] = {"demo": 400, "5min": 600, "20min": 2000, "full": 70_000}
+STEPS: dict[Budget, int] = {"demo": 400, "5min": 600, "20min": 1800, "full": 70_000}
 
 
 @dataclass(frozen=True, slots=True)
