@@ -1,5 +1,7 @@
 # The two commands of the README, and nothing else. Each makes .venv when it is missing or the dependencies changed.
 
+PYTHON ?= python3
+
 .PHONY: demo test clean
 
 demo: .venv/installed-train
@@ -9,11 +11,11 @@ test: .venv/installed-train-dev
 	./check --all
 
 .venv/installed-train: pyproject.toml .ci/install.py
-	python3 .ci/install.py train
+	$(PYTHON) .ci/install.py train
 	touch $@
 
 .venv/installed-train-dev: pyproject.toml .ci/install.py
-	python3 .ci/install.py train dev
+	$(PYTHON) .ci/install.py train dev
 	touch $@ .venv/installed-train
 
 clean:

@@ -23,13 +23,11 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 def main(extras: list[str]) -> None:
     """Install the project, editable, with these extras."""
-    if sys.version_info < (3, 11):
-        sys.exit(
-            f"Inspector needs Python 3.11 or newer; this is {sys.version.split()[0]}. Try: python3.12 {sys.argv[0]}"
-        )
-    if not PYTHON.exists():
+    if not (3, 11) <= sys.version_info < (3, 14):
+        sys.exit(f"Inspector needs Python 3.11 to 3.13, this is {sys.version.split()[0]}: make demo PYTHON=python3.12")
+    if not is_complete():
         print(f"making {ENVIRONMENT.relative_to(ROOT)}", flush=True)
-        venv.create(ENVIRONMENT, with_pip=True)
+        venv.create(ENVIRONMENT, with_pip=True, clear=True)
         pip("install", "--quiet", "--upgrade", "pip")
     if "train" in extras:
         install_torch()
@@ -37,6 +35,13 @@ def main(extras: list[str]) -> None:
     target = f".[{','.join(extras)}]" if extras else "."
     pip("install", "--quiet", "--editable", target)
     repair_opencv()
+
+
+def is_complete() -> bool:
+    """Whether the environment is there, of this Python and with pip: an interrupted set-up leaves half of one."""
+    command = [PYTHON, "-c", "import sys, pip; print(*sys.version_info[:2])"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False) if PYTHON.exists() else None
+    return found is not None and found.stdout.split() == [str(number) for number in sys.version_info[:2]]
 
 
 def install_torch() -> None:
@@ -69,7 +74,7 @@ def repair_opencv() -> None:
     version = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     print("OpenCV does not import here (no desktop libraries): taking its headless build instead", flush=True)
     pip("uninstall", "--quiet", "--yes", "opencv-python")
-    pip("install", "--quiet", f"opencv-python-headless=={version}")
+    pip("install", "--quiet", "--force-reinstall", "--no-deps", f"opencv-python-headless=={version}")
     subprocess.run([PYTHON, "-c", "import cv2"], check=True)
 
 

@@ -9,11 +9,11 @@ import torch
 
 from models.detector import Detector
 from models.normals import ImageFormat
+from models.resize import SIDES
 
 OPSET = 18
 INPUTS = ("image",)
 OUTPUTS = ("anomaly_map", "score", "parts")
-SIDES = (32, 16384)  # pixels; the graph takes any size between
 
 
 def export_onnx(detector: Detector, image_format: ImageFormat, path: Path) -> None:

@@ -15,9 +15,11 @@ import onnxruntime
 from export import parity
 from export.onnx import OUTPUTS, export_onnx
 from inspector.bundle import (
+    MANIFEST,
     MODEL,
     SELF_TEST_IMAGE,
     Bundle,
+    BundleError,
     DataFingerprint,
     InputSpec,
     Manifest,
@@ -28,7 +30,8 @@ from inspector.bundle import (
     load_bundle,
     write_manifest,
 )
-from models.data import read_image, to_uint8
+from models.data import read_image
+from models.normals import as_graph_image
 from models.teacher import NETWORK_SIDE
 from models.trained import Trained
 
@@ -36,26 +39,39 @@ PARITY_IMAGES = 8
 PACKAGES = ("inspector", "torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "opencv-python")
 
 
-def package(trained: Trained, out: Path, *, product: str) -> Bundle:
-    """Export the detector, prove the export, and put the bundle at `out` in one step.
+def package(trained: Trained, out: Path) -> Bundle:
+    """Export the detector, prove the export, and put the bundle at `out`.
 
     A bundle that is already at `out` stays until the new one is verified, and is then replaced.
 
     Raises:
         ParityError: the exported graph is not the trained network.
-        BundleError: the finished bundle does not verify.
+        BundleError: `out` holds something else, or the finished bundle does not verify.
     """
+    refuse_foreign(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
         folder = Path(temporary) / out.name
         folder.mkdir()
-        _fill(folder, trained, product=product)
+        _fill(folder, trained)
         load_bundle(folder)
         _replace(folder, out)
     return load_bundle(out)
 
 
-def _fill(folder: Path, trained: Trained, *, product: str) -> None:
+def refuse_foreign(out: Path) -> None:
+    """Say now if the bundle could not be put there: what is replaced must be a bundle itself.
+
+    Raises:
+        BundleError: `out` is something else.
+    """
+    if not out.name:
+        raise BundleError(f"{out} is no name for a bundle: use one such as cap.bundle")
+    if out.exists() and not (out / MANIFEST).is_file():
+        raise BundleError(f"{out} exists and is no bundle, so it is not replaced: choose another name")
+
+
+def _fill(folder: Path, trained: Trained) -> None:
     images = _parity_images(trained)
     export_onnx(trained.detector, trained.record.format, folder / MODEL)
     proof = parity.measure(trained.detector, folder / MODEL, images)
@@ -66,7 +82,7 @@ def _fill(folder: Path, trained: Trained, *, product: str) -> None:
         Manifest(
             format="inspector-bundle",
             format_version=1,
-            product=product,
+            product=record.product,
             created=datetime.now(UTC),
             files=hash_files(folder),
             input=InputSpec(**asdict(record.format)),
@@ -77,7 +93,7 @@ def _fill(folder: Path, trained: Trained, *, product: str) -> None:
             parity=proof,
             self_test=self_test,
             data=DataFingerprint(
-                dataset=_dataset(trained),
+                dataset=record.images.train[0].parents[2].name,
                 train_images=len(record.images.train),
                 validation_images=len(record.images.validation),
                 sha256=record.fingerprint,
@@ -97,12 +113,7 @@ def _fill(folder: Path, trained: Trained, *, product: str) -> None:
 
 def _parity_images(trained: Trained) -> list[npt.NDArray[np.uint8]]:
     paths = trained.record.images.validation[:PARITY_IMAGES]
-    return [to_uint8(read_image(path), trained.record.format.bit_depth) for path in paths]
-
-
-def _dataset(trained: Trained) -> str:
-    """Name of the folder that holds train/good."""
-    return trained.record.images.train[0].resolve().parents[2].name
+    return [as_graph_image(read_image(path), trained.record.format) for path in paths]
 
 
 def _write_self_test(folder: Path, image: npt.NDArray[np.uint8]) -> SelfTest:

@@ -21,6 +21,7 @@ def untrained_bundle(folder: Path, *, height: int, width: int) -> Bundle:
     torch.manual_seed(0)
     scores = np.linspace(0, 1, 10)
     record = Record(
+        product="untrained",
         settings=TrainSettings(budget="demo"),
         images=NormalImages(train=images, validation=images),
         format=ImageFormat(height=height, width=width, channels=3, bit_depth=8),
@@ -30,7 +31,7 @@ def untrained_bundle(folder: Path, *, height: int, width: int) -> Bundle:
         seconds=0.0,
         words=(),
     )
-    return package(Trained(Detector().eval(), record), folder / "untrained.bundle", product="untrained")
+    return package(Trained(Detector().eval(), record), folder / "untrained.bundle")
 
 
 def _noise(path: Path, height: int, width: int) -> Path:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from inspector.terminal import progress_bars, show_bundle, show_figures
+from inspector.terminal import progress_bars, show_bundle, show_figures, show_notes
 
 if TYPE_CHECKING:
     from inspector.bundle import Bundle
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 
 LEARNING = "Learning"
+TRAIN_EXTRA = frozenset({"torch", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib"})
 STATION = "Station"
 
 StationFile = Annotated[Path, typer.Option("--station", help="the station's file", show_default=True)]
@@ -156,6 +157,7 @@ def bench(
     from inspector.bench import bench as measure
     from inspector.bundle import load_bundle
 
+    make_parent(json)
     with TemporaryDirectory(prefix="inspector-bench-") as folder:
         if bundle is None:
             from export.untrained import untrained_bundle
@@ -186,6 +188,7 @@ def demo(
     from inspector.sample import write_dataset
     from models.benchmark import thumbnail_auroc
     from models.evaluate import evaluate as judge
+    from models.train import forget_checkpoint
     from models.train import train as learn
     from models.trained import TrainSettings
 
@@ -200,8 +203,8 @@ def demo(
             write_dataset(dataset, **sizes, seed=1, progress=lambda done, total: progress("rendering", done, total))
         if not out.exists():
             settings = TrainSettings(budget="demo", false_reject_target=0.05)
-            trained = learn(dataset, settings, work=work_folder(out), region=None, progress=progress)
-            package(trained, out, product="kit_tray")
+            package(learn(dataset, settings, work=work_folder(out), progress=progress), out)
+            forget_checkpoint(work_folder(out))
         bundle = load_bundle(out)
         with predictor(bundle) as predict:
             figures = judge(
@@ -216,10 +219,10 @@ def demo(
     show_bundle(bundle)
     show_figures(figures.model_dump())
     console.print(f"(the nearest 32 x 32 thumbnail of a good image, as a baseline: image AUROC {baseline:.3f})")
-    console.print(f"pictures and histograms: {report / 'report.html'}\n")
+    typer.echo(f"pictures and histograms: {report / 'report.html'}\n")
     station = write_station(folder, bundle=out, rate_hz=2.0, fault_rate=0.3, seed=7, parts=parts)
-    console.print(f"a station on the simulated line: inspector run --station {station}")
-    console.print(run_line(station, console))
+    typer.echo(f"a station on the simulated line: inspector run --station {station}")
+    typer.echo(run_line(station, console))
 
 
 @app.command(rich_help_panel=LEARNING, epilog="Example: inspector train images/kit_tray --out kit_tray.bundle")
@@ -229,7 +232,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="the bundle to make")],
     budget: Annotated[Budget, typer.Option(help="how long to learn, on two CPU cores")] = Budget.MINUTES_20,
     seed: Annotated[int, typer.Option(help="the same seed and images give the same model", min=0)] = 0,
-    profile: Annotated[Profile, typer.Option(help="which teacher to learn from")] = Profile.FAST,
+    profile: Annotated[Profile, typer.Option(help="which teacher; faithful: not yet")] = Profile.FAST,
     product: Product = None,
     false_reject: FalseReject = 0.01,
     confidence: Confidence = 0.95,
@@ -242,23 +245,30 @@ def train(
     Only DATASET/train/good and DATASET/validation/good are read; without the latter, some of the former are held out.
     Kill it when you like: the same command goes on where it was.
     """
-    from export.package import package
+    from export.package import package, refuse_foreign
     from models.data import read_image
+    from models.train import caution, forget_checkpoint
     from models.train import train as learn
     from models.trained import TrainSettings
 
     if profile is Profile.FAITHFUL:
         raise typer.BadParameter("the faithful teacher (PDN-S) does not ship yet: leave --profile away")
     settings = TrainSettings(budget=budget.value, seed=seed, false_reject_target=false_reject, confidence=confidence)
+    refuse_foreign(out)
     with progress_bars() as progress:
         trained = learn(
-            dataset, settings, work=work_folder(out), region=read_image(roi) if roi else None, progress=progress
+            dataset,
+            settings,
+            work=work_folder(out),
+            progress=progress,
+            product=product,
+            region=read_image(roi) if roi else None,
         )
         progress("exporting", 0, 1)
-        bundle = package(trained, out, product=product or dataset.resolve().name)
+        bundle = package(trained, out)
         progress("exporting", 1, 1)
-    for word in trained.record.words:
-        Console(stderr=True, highlight=False).print(Text(f"note: {word}", style="yellow"), soft_wrap=True)
+    forget_checkpoint(work_folder(out))
+    show_notes(trained.record.words + caution(trained.record.threshold))
     show_bundle(bundle)
 
 
@@ -267,20 +277,23 @@ def train(
 def export(
     training: Annotated[Path, typer.Argument(help="the folder that train left beside its bundle", file_okay=False)],
     out: Annotated[Path, typer.Option("--out", help="the bundle to make")],
-    product: Product = None,
-    false_reject: FalseReject = 0.01,
-    confidence: Confidence = 0.95,
+    false_reject: Annotated[
+        float | None, typer.Option("--false-reject", help="another share of good parts that may be rejected")
+    ] = None,
+    confidence: Annotated[float | None, typer.Option(help="another confidence")] = None,
 ) -> None:
     """Make a bundle again from a finished training, say with another false-reject target.
 
     The graph is compared with the trained network on real images before the bundle is put in its place.
     """
     from export.package import package
-    from models.train import TRAINED, rechoose
+    from models.train import TRAINED, caution, rechoose
     from models.trained import Trained
 
     trained = rechoose(Trained.load(training / TRAINED), target=false_reject, confidence=confidence)
-    show_bundle(package(trained, out, product=product or training.resolve().stem))
+    bundle = package(trained, out)
+    show_notes(trained.record.words + caution(trained.record.threshold))
+    show_bundle(bundle)
 
 
 @app.command(rich_help_panel=LEARNING, epilog="Example: inspector evaluate kit_tray.bundle images/kit_tray --report r")
@@ -297,6 +310,7 @@ def evaluate(
     from models.evaluate import evaluate as judge
 
     loaded = load_bundle(bundle)
+    make_parent(json)
     with progress_bars() as progress, predictor(loaded) as predict:
         figures = judge(
             predict,
@@ -307,11 +321,11 @@ def evaluate(
             report=report,
             progress=lambda done, total: progress("judging", done, total),
         )
+    show_figures(figures.model_dump())
     if json:
         json.write_text(figures.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    show_figures(figures.model_dump())
     if report:
-        Console().print(f"report: {report / 'report.html'}")
+        typer.echo(f"report: {report / 'report.html'}")
 
 
 @app.command(rich_help_panel=LEARNING, epilog="Example: inspector benchmark images/a images/b --json table.json")
@@ -327,9 +341,16 @@ def benchmark(
     from models.benchmark import as_markdown
     from models.benchmark import benchmark as compare
 
+    names = [name.strip() for name in methods.split(",")]
     with progress_bars() as progress:
-        rows = compare(datasets, methods.split(","), seeds=seeds, budget=budget.value, out=json, progress=progress)
+        rows = compare(datasets, names, seeds=seeds, budget=budget.value, out=json, progress=progress)
     typer.echo(as_markdown(rows))
+
+
+def make_parent(file: Path | None) -> None:
+    """Find out before long work, not after it, whether its result has a place."""
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
 
 
 def work_folder(out: Path) -> Path:
@@ -364,6 +385,11 @@ def predictor(bundle: "Bundle") -> Iterator["Predict"]:
 def _errors_as_text() -> Iterator[None]:
     try:
         yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TRAIN_EXTRA:
+            raise
+        typer.secho(f"{error.name} is not installed here: learning needs pip install -e '.[train]'", fg="red", err=True)
+        raise typer.Exit(2) from error
     except _known_errors() as error:
         Console(stderr=True, highlight=False).print(Text(str(error), style="red"), soft_wrap=True)
         raise typer.Exit(2) from error
@@ -382,12 +408,18 @@ def _known_errors() -> tuple[type[Exception], ...]:
     known: tuple[type[Exception], ...] = (
         StationError, BundleError, CameraError, EngineError, BusError, BenchError, DemoError, OSError,
     )  # fmt: skip
-    if "models" in sys.modules:
-        from export.parity import ParityError
-        from models.benchmark import BenchmarkError
+    if "models.data" in sys.modules:
         from models.data import DataError
 
-        known += (DataError, BenchmarkError, ParityError)
+        known += (DataError,)
+    if "models.benchmark" in sys.modules:
+        from models.benchmark import BenchmarkError
+
+        known += (BenchmarkError,)
+    if "export.parity" in sys.modules:
+        from export.parity import ParityError
+
+        known += (ParityError, FloatingPointError)
     return known
 
 

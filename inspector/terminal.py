@@ -1,7 +1,7 @@
 """How the commands show work and figures in a terminal. Knows how things look, not what they are."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from inspector.bundle import Bundle, describe
 
@@ -88,14 +89,21 @@ def show_figures(figures: dict[str, Any]) -> None:
     )
 
 
+def show_notes(words: Sequence[str]) -> None:
+    """What the person at the terminal should know."""
+    for word in words:
+        Console(stderr=True, highlight=False).print(Text(f"note: {word}", style="yellow"), soft_wrap=True)
+
+
 def show_bundle(bundle: Bundle) -> None:
     """What was made, and what its threshold and export are worth."""
     parity, threshold = bundle.manifest.parity, bundle.manifest.threshold
     console = Console(highlight=False)
-    console.print(f"{bundle.folder}: {describe(bundle.manifest)}", soft_wrap=True)
+    console.print(f"{bundle.folder}: {describe(bundle.manifest)}", soft_wrap=True, markup=False)
     console.print(
-        f"threshold {threshold.value:.3f} for at most {threshold.false_reject_target:.1%} false rejects "
-        f"({threshold.method}, {threshold.validation_images} images); export differs from training by at most "
+        f"the threshold {threshold.value:.3f} aims at {threshold.false_reject_target:.1%} false rejects "
+        f"({threshold.method}); its {threshold.validation_images} images show at most "
+        f"{threshold.shown_false_reject_rate:.1%}; export differs from training by at most "
         f"{parity.max_score_difference:.1g} in score and {parity.max_map_difference:.1g} in the map",
         soft_wrap=True,
     )

@@ -14,11 +14,11 @@ import torch
 
 from models.baselines import PatchCore, Thumbnail
 from models.calibrate import choose_threshold
-from models.data import Image, NormalImages, normal_images, read_image, test_images, to_uint8
+from models.data import Image, NormalImages, normal_images, read_image, test_images
 from models.evaluate import Predict, Scored, evaluate
 from models.evaluation import Evaluation
 from models.localisation import LOGICAL, STRUCTURAL
-from models.normals import load_normals
+from models.normals import as_graph_image, load_normals
 from models.progress import Progress, silent
 from models.train import train
 from models.trained import STEPS, Budget, Trained, TrainSettings
@@ -80,7 +80,7 @@ def benchmark(
     """
     _check(datasets, methods, seeds, budget)
     rows: list[Row] = []
-    _write(rows, out)  # a path that cannot be written to shows now, not after an hour of training
+    _partial(out).touch()  # a path that cannot be written to shows now, not after an hour of training
     for dataset in datasets:
         for method in methods:
             for seed in range(1 if method in SEEDLESS else seeds):
@@ -152,7 +152,7 @@ def _prediction_of(trained: Trained) -> Predict:
     @torch.inference_mode()
     def predict(image: Image) -> Scored:
         started = time.perf_counter()
-        pixels = torch.from_numpy(to_uint8(image, trained.record.format.bit_depth))
+        pixels = torch.from_numpy(as_graph_image(image, trained.record.format))
         anomaly_map, score, parts = trained.detector(pixels)
         named = dict(zip(trained.detector.PARTS, parts.tolist(), strict=True))
         return Scored(score.item(), anomaly_map.numpy(), named, (time.perf_counter() - started) * 1000)
@@ -171,13 +171,18 @@ def _threshold(fitted: _Fitted, progress: Progress) -> float:
 
 def _write(rows: Sequence[Row], out: Path) -> None:
     """Whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
+    partial = _partial(out)
     with partial.open("w", encoding="utf-8") as file:
         file.write(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
         file.flush()
         os.fsync(file.fileno())
     partial.replace(out)
+
+
+def _partial(out: Path) -> Path:
+    """Beside the result: rows are written there first."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return out.with_name(f".{out.name}.partial")
 
 
 def _groups(rows: Sequence[Row]) -> list[list[Row]]:

@@ -3,9 +3,12 @@
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+
+from models.data import DataError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,17 +21,34 @@ class Checkpoint:
     state: dict[str, Any]  # state dicts by name, as torch gives them
 
     def save(self, path: Path) -> None:
-        """Write to a temporary file beside `path`, then rename."""
-        partial = path.with_suffix(".partial")
-        torch.save(asdict(self), partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        """Write whole or not at all."""
+        save_whole(asdict(self), path)
 
     @classmethod
     def load(cls, path: Path, key: str) -> "Checkpoint | None":
-        """The checkpoint at `path`, or None when there is none or it belongs to another training."""
+        """The checkpoint at `path`, or None when there is none or it belongs to another training.
+
+        Raises:
+            DataError: the file is damaged.
+        """
         if not path.exists():
             return None
-        stored = cls(**torch.load(path, weights_only=True))
+        try:
+            stored = cls(**torch.load(path, weights_only=True))
+        except (EOFError, RuntimeError, TypeError, UnpicklingError) as error:
+            raise DataError(f"{path} is damaged: remove it to train from the start") from error
         return stored if stored.key == key else None
+
+
+def save_whole(content: dict[str, Any], path: Path) -> None:
+    """Save with torch to a temporary file beside `path`, then rename.
+
+    Raises:
+        OSError: the disk is full, or not to be written to.
+    """
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -94,7 +94,7 @@ class Detector(nn.Module):
 
     def inspect_only(self, region: Image) -> None:
         """Look only where the region (H, W, C) is over half of its range; it covers the image, whatever its size."""
-        share = network_image(torch.from_numpy(to_uint8(region, 8)))[:, :1]
+        share = network_image(torch.from_numpy(to_uint8(region, 8 * region.itemsize)))[:, :1]
         inspected = F.avg_pool2d(share, NETWORK_SIDE // GRID) > 0.5
         if not inspected.any():
             raise DataError("the region of interest is empty: paint white what is to be inspected, on black")
@@ -129,7 +129,9 @@ class Detector(nn.Module):
         """
         centred = evidence.residuals.flatten(2) - self.residual_mean
         distance = torch.bmm(self.residual_whitening, centred).square().mean(dim=1)
-        return F.avg_pool2d(distance.view(2, GRID, GRID), 3, stride=1, padding=1, count_include_pad=False)
+        seen = torch.cat([distance.view(2, GRID, GRID) * self.region[0], self.region[0]])
+        smooth = F.avg_pool2d(seen, 3, stride=1, padding=1)
+        return smooth[:2] / smooth[2:].clamp(min=1 / 9)  # over the cells of the image that are inspected
 
     def combined_map(self, evidence: Evidence) -> Tensor:
         """(1, 64, 64) in 0..1: the maps, normalised by quantiles, sigmoid each (DFSC 3.1), then averaged."""

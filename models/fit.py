@@ -1,5 +1,6 @@
 """Trains a detector's networks on network images with the DFSC loss. Knows no file but its checkpoint."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,7 +143,10 @@ def fit(
     for step in range(first, schedule.steps):
         result = trainer.step(step)
         if (step + 1) % REPORT_STEPS == 0 or step + 1 == schedule.steps:
-            progress("training", step + 1, schedule.steps, f"loss {result.total.item():.3f}")
+            loss = result.total.item()
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss} after {step + 1} steps: train with another --seed")
+            progress("training", step + 1, schedule.steps, f"loss {loss:.3f}")
         if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == schedule.steps:
             Checkpoint(key, step + 1, spent + time.monotonic() - started, trainer.state()).save(checkpoint)
             saved = time.monotonic()

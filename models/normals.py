@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from models.data import DataError, Image, NormalImages, hold_out, normal_images, read_image, to_uint8
 from models.progress import Progress
-from models.resize import network_image
+from models.resize import SIDES, network_image
 
 FEWEST_IMAGES = 10  # for training, and as many again for validation: below that no threshold means anything
 CAMERA_BIT_DEPTHS = (8, 10, 12, 14, 16)  # of the samples in a 16-bit file: the least that holds the brightest
@@ -38,7 +39,7 @@ class Normals:
     train: list[Tensor]  # network images, each (1, 3, 256, 256) in 0..1
     validation: list[Tensor]
     format: ImageFormat
-    fingerprint: str  # sha256 over the images' contents, in order
+    fingerprint: str  # sha256 over the images' contents, in order, and how many of them were to learn from
     words: tuple[str, ...]  # what the person who trains should know of them
 
 
@@ -48,7 +49,7 @@ def load_normals(dataset: Path, *, seed: int, progress: Progress) -> Normals:
     Raises:
         DataError: a folder is missing or an image unreadable, or they are too few to learn from.
     """
-    paths, words = _split(dataset, seed)
+    paths, words = _split(dataset.resolve(), seed)
     everything = (*paths.train, *paths.validation)
     image_format, surprises = _common_format(everything, progress)
     digest = hashlib.sha256()
@@ -58,12 +59,19 @@ def load_normals(dataset: Path, *, seed: int, progress: Progress) -> Normals:
         networks.append(as_network_image(read_image(path), image_format))
         progress("reading images", done, len(everything))
     cut = len(paths.train)
+    digest.update(f"{cut} to learn from".encode())
     return Normals(paths, networks[:cut], networks[cut:], image_format, digest.hexdigest(), (*words, *surprises))
 
 
 def as_network_image(image: Image, image_format: ImageFormat) -> Tensor:
     """(H, W, C) of 8 or 16 bit -> (1, 3, 256, 256) in 0..1, by the very function that the exported graph holds."""
-    return network_image(torch.from_numpy(to_uint8(image, image_format.bit_depth)))
+    return network_image(torch.from_numpy(as_graph_image(image, image_format)))
+
+
+def as_graph_image(image: Image, image_format: ImageFormat) -> npt.NDArray[np.uint8]:
+    """The image as the exported graph takes it: 8 bit, and a grey one repeated where the product is in colour."""
+    pixels = to_uint8(image, image_format.bit_depth)
+    return pixels if pixels.shape[2] == image_format.channels else np.repeat(pixels, image_format.channels, axis=2)
 
 
 def _split(dataset: Path, seed: int) -> tuple[NormalImages, tuple[str, ...]]:
@@ -76,7 +84,8 @@ def _split(dataset: Path, seed: int) -> tuple[NormalImages, tuple[str, ...]]:
         )
     if len(images.validation) >= FEWEST_IMAGES:
         return images, ()
-    held = hold_out(images.train, VALIDATION_SHARE, seed, at_least=FEWEST_IMAGES)
+    missing = FEWEST_IMAGES - len(images.validation)
+    held = hold_out(images.train, 0 if images.validation else VALIDATION_SHARE, seed, at_least=missing)
     word = f"{len(held.validation)} of the {len(images.train)} images in train/good are held out to set the threshold"
     return NormalImages(held.train, held.validation + images.validation), (word,)
 
@@ -87,6 +96,7 @@ def _common_format(paths: Sequence[Path], progress: Progress) -> tuple[ImageForm
     brightest = 0
     for done, path in enumerate(paths, start=1):
         image = read_image(path)
+        _require_size(image, path)
         sizes[image.shape[0], image.shape[1]] += 1
         channels[image.shape[2]] += 1
         brightest = max(brightest, int(image.max()) if image.dtype == np.uint16 else 0)
@@ -95,6 +105,15 @@ def _common_format(paths: Sequence[Path], progress: Progress) -> tuple[ImageForm
     bit_depth = next(depth for depth in CAMERA_BIT_DEPTHS if brightest < 2**depth)
     image_format = ImageFormat(height, width, 1 if set(channels) == {1} else 3, bit_depth)
     return image_format, _surprises(sizes, channels)
+
+
+def _require_size(image: Image, path: Path) -> None:
+    height, width = image.shape[:2]
+    if not all(SIDES[0] <= side <= SIDES[1] for side in (height, width)):
+        raise DataError(
+            f"{path} has {width} x {height} pixels: sides of {SIDES[0]} to {SIDES[1]} are taken; "
+            "cut or scale the images"
+        )
 
 
 def _surprises(sizes: Counter[tuple[int, int]], channels: Counter[int]) -> tuple[str, ...]:

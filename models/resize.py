@@ -5,6 +5,8 @@ from torch import Tensor
 
 from models.teacher import NETWORK_SIDE
 
+SIDES = (16, 16384)  # pixels; images with sides between are taken
+
 
 def network_image(image: Tensor) -> Tensor:
     """What the networks see of an image.

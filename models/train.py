@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from models.calibrate import ThresholdChoice, calibrate, choose_threshold
-from models.data import Image
+from models.data import DataError, Image
 from models.detector import Detector
 from models.fit import fit
-from models.normals import load_normals
+from models.normals import ImageFormat, load_normals
 from models.progress import Progress
 from models.trained import Record, Trained, TrainSettings
 
@@ -24,15 +24,24 @@ TRAINED = "trained.pt"
 CALIBRATION_IMAGES = 256  # of the training images: the feature distance gains nothing from more
 
 
-def train(dataset: Path, settings: TrainSettings, *, work: Path, region: Image | None, progress: Progress) -> Trained:
+def train(
+    dataset: Path,
+    settings: TrainSettings,
+    *,
+    work: Path,
+    progress: Progress,
+    product: str | None = None,
+    region: Image | None = None,
+) -> Trained:
     """Learn a product from its good images.
 
     Args:
         dataset: folder in the MVTec or LOCO layout.
         settings: budget, seed and false-reject target.
         work: folder for the checkpoint, from which a training that was killed goes on, and for the result.
-        region: (H, W, C); only where it is over half of its range the part is inspected. None: everywhere.
         progress: told about every stage.
+        product: its name; None: the dataset folder's.
+        region: (H, W, C); only where it is over half of its range the part is inspected. None: everywhere.
 
     Raises:
         DataError: the images cannot be learned from; the text says which and what to do.
@@ -43,16 +52,16 @@ def train(dataset: Path, settings: TrainSettings, *, work: Path, region: Image |
     torch.manual_seed(settings.seed)
     detector = Detector().eval()
     if region is not None:
+        require_shape(region, normals.format)
         detector.inspect_only(region)
-    key = hashlib.sha256(f"{normals.fingerprint} {settings}".encode()).hexdigest()
-    checkpoint = work / CHECKPOINT
+    learned = f"{normals.fingerprint} {settings.schedule} {settings.constraint}"
     seconds = fit(
         detector,
         normals.train,
         settings.schedule,
         settings.constraint,
-        checkpoint=checkpoint,
-        key=key,
+        checkpoint=work / CHECKPOINT,
+        key=hashlib.sha256(learned.encode()).hexdigest(),
         progress=progress,
     )
     started = time.monotonic()
@@ -61,6 +70,7 @@ def train(dataset: Path, settings: TrainSettings, *, work: Path, region: Image |
     scores = validation_scores(detector, normals.validation)
     threshold = choose_threshold(scores, target=settings.false_reject_target, confidence=settings.confidence)
     record = Record(
+        product=product or dataset.resolve().name,
         settings=settings,
         images=normals.paths,
         format=normals.format,
@@ -68,25 +78,53 @@ def train(dataset: Path, settings: TrainSettings, *, work: Path, region: Image |
         threshold=threshold,
         validation_scores=tuple(scores.tolist()),
         seconds=seconds + time.monotonic() - started,
-        words=(*normals.words, *caution(threshold)),
+        words=normals.words + region_words(detector),
     )
     trained = Trained(detector, record)
     trained.save(work / TRAINED)
-    checkpoint.unlink(missing_ok=True)
     return trained
 
 
-def rechoose(trained: Trained, *, target: float, confidence: float) -> Trained:
+def forget_checkpoint(work: Path) -> None:
+    """Call once the bundle is made: until then the same command goes on from the checkpoint."""
+    (work / CHECKPOINT).unlink(missing_ok=True)
+
+
+def rechoose(trained: Trained, *, target: float | None, confidence: float | None) -> Trained:
     """Set the threshold anew for another false-reject target, from the scores that calibration has seen."""
-    scores = np.array(trained.record.validation_scores)
-    threshold = choose_threshold(scores, target=target, confidence=confidence)
-    return Trained(trained.detector, replace(trained.record, threshold=threshold))
+    record = trained.record
+    threshold = choose_threshold(
+        np.array(record.validation_scores),
+        target=target or record.threshold.false_reject_target,
+        confidence=confidence or record.threshold.confidence,
+    )
+    return Trained(trained.detector, replace(record, threshold=threshold))
 
 
 @torch.inference_mode()
 def validation_scores(detector: Detector, images: Sequence[Tensor]) -> npt.NDArray[np.float64]:
     """Image scores of network images, (n,)."""
     return np.array([detector.judge(image)[1].item() for image in images])
+
+
+def require_shape(region: Image, image_format: ImageFormat) -> None:
+    """The region of interest is drawn on an image of the product.
+
+    Raises:
+        DataError: it has another size.
+    """
+    size, wanted = region.shape[:2], (image_format.height, image_format.width)
+    if wanted[0] is not None and size != wanted:
+        raise DataError(
+            f"the region of interest has {size[1]} x {size[0]} pixels and the images {wanted[1]} x {wanted[0]}: "
+            "paint it on one of them"
+        )
+
+
+def region_words(detector: Detector) -> tuple[str, ...]:
+    """How much is inspected, when it is not everything."""
+    share = detector.region.mean().item()
+    return () if share == 1 else (f"{share:.0%} of the image is inspected, as the region of interest says",)
 
 
 def caution(choice: ThresholdChoice) -> tuple[str, ...]:

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Literal, Self
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 
 from models.calibrate import ThresholdChoice
+from models.checkpoint import save_whole
 from models.data import DataError, NormalImages
 from models.detector import Detector
 from models.dfsc import Constraint
@@ -40,6 +42,7 @@ class TrainSettings:
 class Record:
     """What is known of a training."""
 
+    product: str
     settings: TrainSettings
     images: NormalImages
     format: ImageFormat
@@ -59,10 +62,8 @@ class Trained:
 
     def save(self, path: Path) -> None:
         """Write whole or not at all."""
-        partial = path.with_suffix(".partial")
         record = TypeAdapter(Record).dump_json(self.record).decode()
-        torch.save({"record": record, "detector": self.detector.state_dict()}, partial)
-        partial.replace(path)
+        save_whole({"record": record, "detector": self.detector.state_dict()}, path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -73,11 +74,11 @@ class Trained:
         """
         if not path.is_file():
             raise DataError(f"{path} does not exist: `inspector train` leaves it beside the bundle it makes")
-        stored = torch.load(path, weights_only=True)
         detector = Detector().eval()
         try:
+            stored = torch.load(path, weights_only=True)
             record = TypeAdapter(Record).validate_json(stored["record"])
             detector.load_state_dict(stored["detector"])
-        except (KeyError, RuntimeError, ValidationError) as error:
-            raise DataError(f"{path} was written by another version of Inspector: train again") from error
+        except (KeyError, RuntimeError, EOFError, UnpicklingError, ValidationError) as error:
+            raise DataError(f"{path} is damaged or was written by another version: train again") from error
         return cls(detector, record)

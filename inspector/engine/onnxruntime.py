@@ -95,7 +95,7 @@ class OnnxRuntimeEngine:
         if running != PROVIDERS[self._device][0]:
             raise EngineError(
                 f"{self.name} would run on {running}: install the device's driver and libraries "
-                '(pip install "inspector[gpu]"), or set engine = "onnxruntime-cpu" in station.toml'
+                "(pip install -e '.[gpu]' in its checkout), or set engine = \"onnxruntime-cpu\" in station.toml"
             )
 
     def _self_test(self) -> None:

@@ -86,6 +86,7 @@ def test_from_good_images_to_verdicts(tmp_path: Path, monkeypatch: pytest.Monkey
 
     run("export", str(tmp_path / "kit.training"), "--out", str(bundle), "--false-reject", "0.2")
     assert load_bundle(bundle).manifest.threshold.value < manifest.threshold.value
+    assert load_bundle(bundle).manifest.product == "kit"
     (bundle / "model.onnx").write_bytes(b"tampered")
     with pytest.raises(BundleError, match=r"model\.onnx"):
         load_bundle(bundle)
@@ -101,3 +102,29 @@ def test_an_empty_folder_is_one_clear_line_and_makes_no_bundle(tmp_path: Path) -
     assert result.exit_code == 2
     assert "train/good does not exist" in " ".join(result.output.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "holiday.jpg").write_bytes(b"irreplaceable")
+    result = CliRunner().invoke(app, ["train", str(tmp_path), "--out", str(tmp_path / "photographs")])
+    assert result.exit_code == 2
+    assert "is no bundle" in " ".join(result.output.split())
+    assert (tmp_path / "photographs" / "holiday.jpg").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_grey_among_colour_mixed_sizes_and_16_bit_make_a_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STEPS, "demo", 2)
+    good = tmp_path / "odd" / "train" / "good"
+    good.mkdir(parents=True)
+    for index in range(20):
+        shape = (40, 60) if index % 3 == 0 else (50 + index, 60, 3)
+        pixels = np.random.default_rng(index).integers(0, 4000, shape, dtype=np.uint16)
+        assert cv2.imwrite(str(good / f"{index:02d}.png"), pixels)
+    run("train", str(tmp_path / "odd"), "--out", str(tmp_path / "odd.bundle"), "--budget", "demo")
+    spec = load_bundle(tmp_path / "odd.bundle").manifest.input
+    assert (spec.height, spec.channels, spec.bit_depth) == (None, 3, 12)
