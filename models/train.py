@@ -21,7 +21,7 @@ from models.trained import Record, Trained, TrainSettings
 
 CHECKPOINT = "checkpoint.pt"
 TRAINED = "trained.pt"
-CALIBRATION_IMAGES = 256  # of the training images: the feature distance gains nothing from more
+CALIBRATION_IMAGES = 400  # of the training images, at most: with half of 275 the global distance lost .02 of AUROC
 
 
 def train(
@@ -65,8 +65,12 @@ def train(
         progress=progress,
     )
     started = time.monotonic()
-    subset = normals.train[:: 1 + (len(normals.train) - 1) // CALIBRATION_IMAGES]
-    calibrate(detector, subset, normals.validation, lambda done, total: progress("calibrating", done, total))
+    calibrate(
+        detector,
+        evenly(normals.train, CALIBRATION_IMAGES),
+        normals.validation,
+        lambda done, total: progress("calibrating", done, total),
+    )
     scores = validation_scores(detector, normals.validation)
     threshold = choose_threshold(scores, target=settings.false_reject_target, confidence=settings.confidence)
     record = Record(
@@ -83,6 +87,12 @@ def train(
     trained = Trained(detector, record)
     trained.save(work / TRAINED)
     return trained
+
+
+def evenly(images: Sequence[Tensor], most: int) -> list[Tensor]:
+    """At most so many of the images, from all over their order."""
+    chosen = np.linspace(0, len(images) - 1, min(len(images), most)).round().astype(int)
+    return [images[index] for index in chosen]
 
 
 def forget_checkpoint(work: Path) -> None:
