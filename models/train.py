@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,22 +49,22 @@ def train(
     """
     normals = load_normals(dataset, seed=settings.seed, progress=progress)
     work.mkdir(parents=True, exist_ok=True)
-    torch.set_flush_denormal(True)  # else Adam's vanishing moments of idle channels halve the speed
     torch.manual_seed(settings.seed)
     detector = Detector().eval()
     if region is not None:
         require_shape(region, normals.format)
         detector.inspect_only(region)
     learned = f"{normals.fingerprint} {settings.schedule} {settings.constraint}"
-    seconds = fit(
-        detector,
-        normals.train,
-        settings.schedule,
-        settings.constraint,
-        checkpoint=work / CHECKPOINT,
-        key=hashlib.sha256(learned.encode()).hexdigest(),
-        progress=progress,
-    )
+    with denormals_as_zero():
+        seconds = fit(
+            detector,
+            normals.train,
+            settings.schedule,
+            settings.constraint,
+            checkpoint=work / CHECKPOINT,
+            key=hashlib.sha256(learned.encode()).hexdigest(),
+            progress=progress,
+        )
     started = time.monotonic()
     calibrate(
         detector,
@@ -93,6 +94,16 @@ def evenly(images: Sequence[Tensor], most: int) -> list[Tensor]:
     """At most so many of the images, from all over their order."""
     chosen = np.linspace(0, len(images) - 1, min(len(images), most)).round().astype(int)
     return [images[index] for index in chosen]
+
+
+@contextmanager
+def denormals_as_zero() -> Iterator[None]:
+    """Adam's moments of idle channels fade into numbers that processors are slow at; the setting is the thread's."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def forget_checkpoint(work: Path) -> None:

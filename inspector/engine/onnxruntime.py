@@ -77,7 +77,6 @@ class OnnxRuntimeEngine:
         # Threads that spin between two images take the cores from the bus: on two busy ones the whole part took
         # 72-81 ms with spinning and 56 ms without, and publishing's p99 fell from 12-16 ms to 5.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")  # trained weights hold numbers near zero
         try:
             return onnxruntime.InferenceSession(
                 str(self._bundle.model),
