@@ -13,12 +13,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from inspector.terminal import progress_bars, show_bundle, show_figures, show_notes
+from inspector.terminal import Bars, progress_bars, show_bundle, show_figures, show_notes
 
 if TYPE_CHECKING:
     from inspector.bundle import Bundle
     from models.data import Image as DataImage
     from models.evaluate import Predict
+    from models.evaluation import Evaluation
 
 app = typer.Typer(
     name="inspector",
@@ -101,7 +102,6 @@ def run(station: StationFile = DEFAULT_STATION) -> None:
     """
     import faulthandler
     import logging
-    import sys
 
     from inspector.run import run as run_station
     from inspector.station import load_station
@@ -187,7 +187,6 @@ def demo(
     from inspector.demo import run_line, write_station
     from inspector.sample import write_dataset
     from models.benchmark import thumbnail_auroc
-    from models.evaluate import evaluate as judge
     from models.train import forget_checkpoint
     from models.train import train as learn
     from models.trained import TrainSettings
@@ -206,15 +205,7 @@ def demo(
             package(learn(dataset, settings, work=work_folder(out), progress=progress), out)
             forget_checkpoint(work_folder(out))
         bundle = load_bundle(out)
-        with predictor(bundle) as predict:
-            figures = judge(
-                predict,
-                dataset,
-                threshold=bundle.manifest.threshold.value,
-                bundle=bundle.manifest.bundle_id,
-                report=report,
-                progress=lambda done, total: progress("judging", done, total),
-            )
+        figures = judge(bundle, dataset, progress, report=report)
         baseline = thumbnail_auroc(dataset)
     show_bundle(bundle)
     show_figures(figures.model_dump())
@@ -307,20 +298,11 @@ def evaluate(
 ) -> None:
     """Judge a bundle on DATASET/test with DATASET/ground_truth, by the engine that a station runs."""
     from inspector.bundle import load_bundle
-    from models.evaluate import evaluate as judge
 
     loaded = load_bundle(bundle)
     make_parent(json)
-    with progress_bars() as progress, predictor(loaded) as predict:
-        figures = judge(
-            predict,
-            dataset,
-            threshold=loaded.manifest.threshold.value,
-            bundle=loaded.manifest.bundle_id,
-            maps=maps,
-            report=report,
-            progress=lambda done, total: progress("judging", done, total),
-        )
+    with progress_bars() as progress:
+        figures = judge(loaded, dataset, progress, maps=maps, report=report)
     show_figures(figures.model_dump())
     if json:
         json.write_text(figures.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -356,6 +338,24 @@ def make_parent(file: Path | None) -> None:
 def work_folder(out: Path) -> Path:
     """Where a training keeps what it needs to go on: beside the bundle."""
     return out.with_name(f"{out.name.removesuffix('.bundle')}.training")
+
+
+def judge(
+    bundle: "Bundle", dataset: Path, progress: Bars, *, maps: Path | None = None, report: Path | None = None
+) -> "Evaluation":
+    """A bundle's figures on a dataset's test images, at its own threshold."""
+    from models.evaluate import evaluate as figures_of
+
+    with predictor(bundle) as predict:
+        return figures_of(
+            predict,
+            dataset,
+            threshold=bundle.manifest.threshold.value,
+            bundle=bundle.manifest.bundle_id,
+            maps=maps,
+            report=report,
+            progress=lambda done, total: progress("judging", done, total),
+        )
 
 
 @contextmanager
