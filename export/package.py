@@ -31,8 +31,8 @@ from inspector.bundle import (
     write_manifest,
 )
 from models.data import read_image
+from models.grid import NETWORK_SIDE
 from models.normals import as_graph_image
-from models.teacher import NETWORK_SIDE
 from models.trained import Trained
 
 PARITY_IMAGES = 8
@@ -99,7 +99,7 @@ def _fill(folder: Path, trained: Trained) -> None:
                 sha256=record.fingerprint,
             ),
             training=Training(
-                method="DFSC on EfficientAD-S, EfficientNet-Lite0 teacher, global feature distance",
+                method=_in_words(trained),
                 budget=settings.budget,
                 seed=settings.seed,
                 iterations=settings.schedule.steps,
@@ -109,6 +109,13 @@ def _fill(folder: Path, trained: Trained) -> None:
             versions=_versions(),
         ),
     )
+
+
+def _in_words(trained: Trained) -> str:
+    """What was learned how, and which scores were found to count for this product."""
+    method, counted = trained.record.settings.method, trained.detector.counted_parts()
+    constraint = f"DFSC, margin {method.margin:g}" if method.separation else "no DFSC"
+    return f"EfficientAD-S with {constraint}; teacher {method.teacher}; scores that count: {', '.join(counted)}"
 
 
 def _parity_images(trained: Trained) -> list[npt.NDArray[np.uint8]]:

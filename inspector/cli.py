@@ -55,6 +55,13 @@ class Profile(StrEnum):
     FAITHFUL = "faithful"
 
 
+class PdnSize(StrEnum):
+    """EfficientAD's two patch description networks."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+
+
 Dataset = Annotated[Path, typer.Argument(help="folder in the MVTec or LOCO layout", exists=True, file_okay=False)]
 BundleFolder = Annotated[Path, typer.Argument(help="folder of the trained model")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)]
@@ -223,7 +230,12 @@ def train(
     out: Annotated[Path, typer.Option("--out", help="the bundle to make")],
     budget: Annotated[Budget, typer.Option(help="how long to learn, on two CPU cores")] = Budget.MINUTES_20,
     seed: Annotated[int, typer.Option(help="the same seed and images give the same model", min=0)] = 0,
-    profile: Annotated[Profile, typer.Option(help="which teacher; faithful: not yet")] = Profile.FAST,
+    profile: Annotated[
+        Profile, typer.Option(help="faithful: DFSC as its report has it, with the PDN-S teacher")
+    ] = Profile.FAST,
+    recipe: Annotated[
+        Path | None, typer.Option(help="TOML file whose [training] table switches elements of the method", exists=True)
+    ] = None,
     product: Product = None,
     false_reject: FalseReject = 0.01,
     confidence: Confidence = 0.95,
@@ -238,13 +250,17 @@ def train(
     """
     from export.package import package, refuse_foreign
     from models.data import read_image
+    from models.method import REPORT, Method, load_method
     from models.train import caution, forget_checkpoint
     from models.train import train as learn
     from models.trained import TrainSettings
 
-    if profile is Profile.FAITHFUL:
-        raise typer.BadParameter("the faithful teacher (PDN-S) does not ship yet: leave --profile away")
-    settings = TrainSettings(budget=budget.value, seed=seed, false_reject_target=false_reject, confidence=confidence)
+    if recipe and profile is Profile.FAITHFUL:
+        raise typer.BadParameter("a --recipe says everything itself: leave --profile away")
+    method = load_method(recipe) if recipe else REPORT if profile is Profile.FAITHFUL else Method()
+    settings = TrainSettings(
+        budget=budget.value, seed=seed, false_reject_target=false_reject, confidence=confidence, method=method
+    )
     refuse_foreign(out)
     with progress_bars() as progress:
         trained = learn(
@@ -261,6 +277,41 @@ def train(
     forget_checkpoint(work_folder(out))
     show_notes(trained.record.words + caution(trained.record.threshold))
     show_bundle(bundle)
+
+
+@app.command(rich_help_panel=LEARNING, epilog="Example: inspector distill photographs --out teacher.safetensors")
+@plainly
+def distill(
+    photographs: Annotated[Path, typer.Argument(help="folder of pictures of anything", exists=True, file_okay=False)],
+    out: Annotated[Path, typer.Option("--out", help="the teacher to make, a .safetensors file")],
+    size: Annotated[PdnSize, typer.Option(help="PDN-S, or PDN-M, which is slower and better")] = PdnSize.SMALL,
+    wide_resnet: Annotated[
+        Path | None,
+        typer.Option(
+            help="torchvision's or timm's WideResNet-101-2 weights as a file; without it EfficientNet-Lite0",
+            exists=True,
+        ),
+    ] = None,
+    views: Annotated[int, typer.Option(help="pieces of the pictures that are looked at", min=20)] = 1500,
+    steps: Annotated[int, typer.Option(help="how long to learn; 20,000 are about an hour", min=1)] = 20_000,
+    seed: Annotated[int, typer.Option(help="the same seed and pictures give the same teacher", min=0)] = 0,
+) -> None:
+    """Make a teacher that sees 33 pixels (PDN) from a large network, once; products are then learned with it.
+
+    Name the file as teacher in a recipe's [training] table. Kill it when you like: the same command goes on.
+    """
+    from models.distill import DistillSettings, open_backbone
+    from models.distill import distill as learn
+
+    make_parent(out)
+    backbone, name = open_backbone(wide_resnet)
+    settings = DistillSettings(size=size.value, backbone=name, views=views, steps=steps, seed=seed)
+    with progress_bars() as progress:
+        made = learn(photographs, backbone, settings, out=out, progress=progress)
+    typer.echo(
+        f"{made.path}: on pictures that it has not learned, its features' mean squared error is "
+        f"{made.held_out_error:.3f} of their variance"
+    )
 
 
 @app.command(rich_help_panel=LEARNING, epilog="Example: inspector export kit_tray.training --out kit_tray.bundle")
@@ -315,18 +366,30 @@ def evaluate(
 def benchmark(
     datasets: Annotated[list[Path], typer.Argument(help="folders in the MVTec or LOCO layout", exists=True)],
     json: Annotated[Path, typer.Option("--json", help="write the table there, row by row")],
-    methods: Annotated[str, typer.Option(help="comma-separated")] = "thumbnail,patchcore,dfsc",
+    methods: Annotated[str, typer.Option(help="comma-separated")] = "thumbnail,patchcore,efficientad,dfsc,inspector",
     seeds: Annotated[int, typer.Option(help="repetitions of methods that draw lots", min=1)] = 1,
-    budget: Annotated[Budget, typer.Option(help="of methods that take one")] = Budget.MINUTES_20,
+    budget: Annotated[str, typer.Option(help="comma-separated, of demo, 5min, 20min, full")] = "20min",
+    resume: Annotated[bool, typer.Option("--resume", help="keep the rows that the JSON file has already")] = False,
+    curve: Annotated[Path | None, typer.Option(help="draw image AUROC against minutes there, a PNG")] = None,
 ) -> None:
-    """Train and judge methods side by side, and print the table."""
-    from models.benchmark import as_markdown
-    from models.benchmark import benchmark as compare
+    """Train and judge methods side by side, and print the table.
 
-    names = [name.strip() for name in methods.split(",")]
+    Methods: thumbnail, patchcore, efficientad, dfsc (as in its report, margin 0.4), dfsc-m0, dfsc-m0.2, dfsc-m1,
+    dfsc-m2, inspector (what [b]inspector train[/b] does), inspector-pdn (with the PDN-S teacher); [b]ablation[/b]
+    stands for the rows of the report's Table 4.
+    """
+    from models.benchmark import as_budgets, as_markdown, plot_curves
+    from models.benchmark import benchmark as compare
+    from models.method import ABLATION
+
+    names = [name.strip() for name in methods.replace("ablation", ",".join(ABLATION)).split(",")]
+    budgets = as_budgets(budget)
+    make_parent(curve)
     with progress_bars() as progress:
-        rows = compare(datasets, names, seeds=seeds, budget=budget.value, out=json, progress=progress)
+        rows = compare(datasets, names, seeds=seeds, budgets=budgets, out=json, progress=progress, resume=resume)
     typer.echo(as_markdown(rows))
+    if curve:
+        plot_curves(rows, curve)
 
 
 def make_parent(file: Path | None) -> None:

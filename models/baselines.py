@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from models.data import Image
 from models.evaluate import Scored
+from models.grid import NETWORK_SIDE
 from models.normals import Normals, as_network_image
 from models.progress import Progress
-from models.teacher import NETWORK_SIDE, Lite0Teacher
+from models.teacher import Lite0Teacher
 
 
 class Thumbnail:

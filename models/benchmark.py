@@ -5,12 +5,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from models.baselines import PatchCore, Thumbnail
 from models.calibrate import choose_threshold
@@ -18,12 +20,14 @@ from models.data import Image, NormalImages, normal_images, read_image, test_ima
 from models.evaluate import Predict, Scored, evaluate
 from models.evaluation import Evaluation
 from models.localisation import LOGICAL, STRUCTURAL
+from models.method import ABLATION, NAMED
 from models.normals import as_graph_image, load_normals
 from models.progress import Progress, silent
 from models.train import train
 from models.trained import STEPS, Budget, Trained, TrainSettings
 
-METHODS = ("thumbnail", "patchcore", "dfsc")
+BASELINES = ("thumbnail", "patchcore")
+METHODS = (*BASELINES, *NAMED, *ABLATION)
 SEEDLESS = frozenset({"thumbnail"})
 FALSE_REJECT_TARGET = 0.01
 CONFIDENCE = 0.95
@@ -52,41 +56,101 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Fitted:
-    """A method that has learned a product, and what it learned from."""
+    """A method that has learned a product."""
 
     predict: Predict
-    images: NormalImages
+    threshold: float
     seconds: float
 
 
 def benchmark(
-    datasets: Sequence[Path], methods: Sequence[str], *, seeds: int, budget: Budget, out: Path, progress: Progress
-) -> list[Row]:
+    datasets: Sequence[Path], methods: Sequence[str], *, seeds: int, budgets: Sequence[Budget], out: Path,
+    progress: Progress, resume: bool = False,
+) -> list[Row]:  # fmt: skip
     """Fit and judge each method on each dataset with seeds 0..seeds-1; one without randomness runs once.
 
-    Every method gets its threshold in the same way, from validation images only.
+    Every method gets its threshold in the same way, from validation images only. Seeds come last: a run that is cut
+    short has done every method once before it does one twice.
 
     Args:
         datasets: folders in the MVTec or LOCO layout.
         methods: of METHODS.
         seeds: how many.
-        budget: of the methods that have one.
-        out: JSON file, written anew and whole after every row: a kill loses no row that was done.
+        budgets: of the methods that have one.
+        out: JSON file, written whole after every row: a kill loses no row that was done.
         progress: told about every stage of every row.
+        resume: keep the rows that `out` has already, and do the others.
 
     Raises:
         BenchmarkError: there is nothing to do, or a name that is not known.
         DataError: an image is not what it should be.
     """
-    _check(datasets, methods, seeds, budget)
-    rows: list[Row] = []
+    _check(datasets, methods, seeds)
+    rows = read_rows(out) if resume and out.exists() else []
+    done = {(row.evaluation.dataset, row.method, row.budget, row.seed) for row in rows}
     _partial(out).touch()  # a path that cannot be written to shows now, not after an hour of training
-    for dataset in datasets:
-        for method in methods:
-            for seed in range(1 if method in SEEDLESS else seeds):
+    for seed, dataset, method in product(range(seeds), datasets, methods):
+        if seed > 0 and method in SEEDLESS:
+            continue
+        for budget in (None,) if method in BASELINES else budgets:
+            if (dataset.resolve().name, method, budget, seed) not in done:
                 rows.append(_row(dataset, method, seed, budget, progress))
                 _write(rows, out)
     return rows
+
+
+def as_budgets(text: str) -> list[Budget]:
+    """Budgets from their comma-separated names.
+
+    Raises:
+        BenchmarkError: there is no such budget.
+    """
+    names = [name.strip() for name in text.split(",")]
+    strange = [name for name in names if name not in STEPS]
+    if strange:
+        raise BenchmarkError(f"budget {', '.join(strange)}: known are {', '.join(STEPS)}")
+    return [budget for budget in STEPS if budget in names]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of an earlier benchmark, without their single images.
+
+    Raises:
+        BenchmarkError: the file is no benchmark's.
+    """
+    own = ("method", "seed", "budget", "train_seconds")
+    try:
+        return [
+            Row(
+                **{key: row[key] for key in own},
+                evaluation=Evaluation.model_validate(
+                    {key: value for key, value in row.items() if key not in own} | {"images": ()}
+                ),
+            )
+            for row in json.loads(path.read_text(encoding="utf-8"))
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(f"{path} holds no rows of a benchmark: give another file, or do not resume") from error
+
+
+def plot_curves(rows: Sequence[Row], out: Path) -> None:
+    """Image AUROC against minutes of training, a picture for each dataset side by side, a line for each method."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    names = sorted({row.evaluation.dataset for row in rows})
+    for axes, name in zip(np.ravel(figure.subplots(1, len(names))), names, strict=True):
+        points: dict[str, list[tuple[float, float]]] = {}
+        for group in _groups([row for row in rows if row.evaluation.dataset == name]):
+            known = [row.evaluation.image_auroc.pooled for row in group]
+            figures = [figure for figure in known if figure is not None]
+            if figures:
+                minutes = mean(row.train_seconds for row in group) / 60
+                points.setdefault(group[0].method, []).append((minutes, mean(figures)))
+        for method, line in points.items():
+            axes.plot(*zip(*sorted(line), strict=True), marker="o", label=method)
+        axes.set(title=name, xlabel="minutes of training", ylabel="image AUROC")
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend()
+    figure.savefig(out, dpi=110)
 
 
 def thumbnail_auroc(dataset: Path) -> float | None:
@@ -102,15 +166,13 @@ def as_markdown(rows: Sequence[Row]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in table)
 
 
-def _check(datasets: Sequence[Path], methods: Sequence[str], seeds: int, budget: str) -> None:
+def _check(datasets: Sequence[Path], methods: Sequence[str], seeds: int) -> None:
     """Find now what would otherwise end the run hours later."""
     unknown = [method for method in methods if method not in METHODS]
     if unknown or not methods:
         raise BenchmarkError(f"methods {', '.join(unknown) or '(none)'}: known are {', '.join(METHODS)}")
     if seeds < 1 or not datasets:
         raise BenchmarkError("a benchmark needs at least one dataset and one seed")
-    if budget not in STEPS:
-        raise BenchmarkError(f"budget {budget}: known are {', '.join(STEPS)}")
     names = [dataset.resolve().name for dataset in datasets]
     if len(set(names)) < len(names):
         raise BenchmarkError(f"datasets are told apart by their folders' names, and two of {names} are the same")
@@ -119,7 +181,7 @@ def _check(datasets: Sequence[Path], methods: Sequence[str], seeds: int, budget:
         test_images(dataset)
 
 
-def _row(dataset: Path, method: str, seed: int, budget: Budget, progress: Progress) -> Row:
+def _row(dataset: Path, method: str, seed: int, budget: Budget | None, progress: Progress) -> Row:
     def tell(stage: str, done: int, total: int, note: str = "") -> None:
         progress(f"{dataset.name}, {method}, seed {seed}: {stage}", done, total, note)
 
@@ -127,25 +189,27 @@ def _row(dataset: Path, method: str, seed: int, budget: Budget, progress: Progre
     evaluation = evaluate(
         fitted.predict,
         dataset,
-        threshold=_threshold(fitted, tell),
+        threshold=fitted.threshold,
         bundle=f"{method}-seed{seed}",
         progress=lambda done, total: tell("judging", done, total),
     )
-    return Row(method, seed, budget if method == "dfsc" else None, fitted.seconds, evaluation)
+    return Row(method, seed, budget, fitted.seconds, evaluation)
 
 
-def _fit(dataset: Path, method: str, seed: int, budget: Budget, progress: Progress) -> _Fitted:
-    if method == "dfsc":
+def _fit(dataset: Path, method: str, seed: int, budget: Budget | None, progress: Progress) -> _Fitted:
+    if budget:
         settings = TrainSettings(
-            budget=budget, seed=seed, false_reject_target=FALSE_REJECT_TARGET, confidence=CONFIDENCE
-        )
+            budget=budget, seed=seed, false_reject_target=FALSE_REJECT_TARGET, confidence=CONFIDENCE,
+            method=(NAMED | ABLATION)[method],
+        )  # fmt: skip
         with TemporaryDirectory(prefix="benchmark-") as work:
             trained = train(dataset, settings, work=Path(work), region=None, progress=progress)
-        return _Fitted(_prediction_of(trained), trained.record.images, trained.record.seconds)
+        return _Fitted(_prediction_of(trained), trained.record.threshold.value, trained.record.seconds)
     normals = load_normals(dataset, seed=seed, progress=progress)
     started = time.monotonic()
     predict = Thumbnail(normals) if method == "thumbnail" else PatchCore(normals, seed=seed, progress=progress)
-    return _Fitted(predict, normals.paths, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return _Fitted(predict, _threshold(predict, normals.paths, progress), seconds)
 
 
 def _prediction_of(trained: Trained) -> Predict:
@@ -160,12 +224,11 @@ def _prediction_of(trained: Trained) -> Predict:
     return predict
 
 
-def _threshold(fitted: _Fitted, progress: Progress) -> float:
-    paths = fitted.images.validation
+def _threshold(predict: Predict, images: NormalImages, progress: Progress) -> float:
     scores = []
-    for done, path in enumerate(paths, start=1):
-        scores.append(fitted.predict(read_image(path)).score)
-        progress("choosing the threshold", done, len(paths))
+    for done, path in enumerate(images.validation, start=1):
+        scores.append(predict(read_image(path)).score)
+        progress("choosing the threshold", done, len(images.validation))
     return choose_threshold(np.array(scores), target=FALSE_REJECT_TARGET, confidence=CONFIDENCE).value
 
 

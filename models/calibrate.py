@@ -1,19 +1,27 @@
-"""Brings a trained detector's maps and scores to one scale, and finds its threshold; from good images only."""
+"""Brings a trained detector's maps and scores to one scale and finds its threshold; from good images only."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.stats import beta, nct, norm
+from sklearn.cluster import MiniBatchKMeans
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
+from torch.nn import functional as F
 
-from models.detector import Detector
+from models.detector import Detector, Evidence
+from models.fakes import make_fakes
+from models.heads import Distance
 
 Scores = npt.NDArray[np.float64]  # (n,)
 MAP_QUANTILES = (0.9, 0.995)  # of EfficientAD's map normalisation
+FAKES_PER_KIND = 10
+PLACE_IMAGES = 100  # training images that show how much each place varies
+COMPONENT_IMAGES, COMPONENT_CELLS = 60, 400  # how many are looked at to find components, and how many cells of each
 TRIM = (0.2, 0.8)  # quantiles between which a part's mean and deviation are taken
 
 
@@ -36,31 +44,156 @@ class ThresholdChoice:
 
 @torch.inference_mode()
 def calibrate(
-    detector: Detector, train: Sequence[Tensor], validation: Sequence[Tensor], progress: Callable[[int, int], None]
+    detector: Detector,
+    train: Sequence[Tensor],
+    validation: Sequence[Tensor],
+    progress: Callable[[int, int], None],
+    *,
+    seed: int = 0,
 ) -> None:
-    """Fill the detector's normalisation from good images.
+    """Fill the detector's normalisation from good images, and choose which of its maps and parts count.
 
     Args:
         detector: with trained networks; its buffers are written.
-        train: network images (1, 3, 256, 256) in 0..1 that the global feature distance is fitted on.
+        train: network images (1, 3, 256, 256) in 0..1 that the distances are fitted on.
         validation: network images that training has not seen, for everything that sets a scale.
         progress: called with images done and in total.
+        seed: of the makeshift anomalies that the choice is made on.
     """
-    total = len(train) + len(validation)
-    embeddings, residuals = [], ResidualMoments()
-    for done, image in enumerate(train, start=1):
+    if not detector.method.whitening and not detector.method.heads:
+        train = ()  # the report's maps and their scale need validation images alone
+    fakes = make_fakes(validation, seed, per_kind=FAKES_PER_KIND) if detector.method.heads else []
+    total = len(train) + len(validation) + len(fakes)
+    if train:
+        fit_components(detector, train, seed)
+        fit_distances(detector, train, lambda done: progress(done, total))
+    good = look(detector, validation, lambda done: progress(len(train) + done, total))
+    fit_maps(detector, good.distances)
+    fake = look(detector, [item.image for item in fakes], lambda done: progress(total - len(fakes) + done, total))
+    if fakes:
+        choose_maps(detector, good, fake)
+    fit_parts(detector, raw_parts(detector, good))
+    if fakes:
+        choose_parts(detector, raw_parts(detector, good), raw_parts(detector, fake))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Looks:
+    """What the detector says of some images, before its scales are set."""
+
+    distances: Tensor  # (n, 3, 64, 64)
+    evidence: list[Evidence]  # without their residuals, which are large
+
+
+def look(detector: Detector, images: Sequence[Tensor], progress: Callable[[int], None]) -> Looks:
+    """Judge images as far as it goes without a scale."""
+    distances, kept = [], []
+    for done, image in enumerate(images, start=1):
+        evidence = detector.evidence(image)
+        distances.append(detector.distances(evidence))
+        kept.append(replace(evidence, residuals=torch.zeros(0)))
+        progress(done)
+    return Looks(torch.stack(distances) if distances else torch.zeros(0), kept)
+
+
+def raw_parts(detector: Detector, looks: Looks) -> Tensor:
+    """(n, len(PARTS)), not yet on one scale."""
+    return torch.stack([detector.raw_parts(*item) for item in zip(looks.evidence, looks.distances, strict=True)])
+
+
+def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callable[[int], None]) -> None:
+    """Fit all that measures how far an image is from the training images."""
+    places = set(np.linspace(0, len(train) - 1, min(len(train), PLACE_IMAGES)).round().astype(int).tolist())
+    embeddings, components, residuals, kept = [], [], ResidualMoments(), []
+    for index, image in enumerate(train):
         evidence = detector.evidence(image)
         embeddings.append(evidence.embedding)
+        components.append(evidence.components)
         residuals.add(evidence.residuals)
-        progress(done, total)
-    fit_global_distance(detector, torch.stack(embeddings))
+        if index in places:
+            kept.append(evidence.residuals.half())
+        progress(index + 1)
+    embedded = torch.stack(embeddings)
+    fit_distance(detector.joint, embedded)
+    fit_distance(detector.puad, embedded[:, : embedded.shape[1] // 2])
+    fit_distance(detector.component_distance, torch.stack(components))
     residuals.fit(detector)
-    judged = []
-    for done, image in enumerate(validation, start=len(train) + 1):
-        judged.append(detector.evidence(image))
-        progress(done, total)
-    fit_maps(detector, torch.stack([detector.maps(evidence) for evidence in judged]))
-    fit_parts(detector, torch.stack([detector.raw_parts(evidence) for evidence in judged]))
+    fit_places(detector, kept)
+
+
+def choose_maps(detector: Detector, good: Looks, fake: Looks) -> None:
+    """Leave out the student's or the auto-encoder's map where the other alone tells fakes from good images better."""
+    patch = detector.map_weight[2].clone()
+    options = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)]
+    beaten = []
+    for option in options:
+        detector.map_weight[:2] = torch.tensor(option).view(2, 1, 1)
+        beaten.append(beaten_by(raw_parts(detector, good)[:, 0], raw_parts(detector, fake)[:, 0]))
+    chosen = options[choose_largest(np.stack(beaten), [sum(option) for option in options])]
+    detector.map_weight.copy_(torch.cat([torch.tensor(chosen).view(2, 1, 1), patch[None]]))
+
+
+def choose_parts(detector: Detector, good: Tensor, fake: Tensor) -> None:
+    """Keep the parts that together tell fakes from good images best; their weights become 0 or 1.
+
+    A part is left out only if it does harm: the choice is the largest set that is not worse than the best one by more
+    than a standard error. Fakes are no anomalies, so doing without a part has to be earned.
+
+    Args:
+        detector: whose `part_weight` names the parts that take part, and is written.
+        good: (n, len(PARTS)) raw parts of validation images.
+        fake: (m, len(PARTS)) raw parts of edited ones.
+    """
+    active = detector.part_weight.nonzero().flatten().tolist()
+    scale = [(values - detector.part_mean) / detector.part_std for values in (good, fake)]
+    weights = []
+    for chosen in product((0.0, 1.0), repeat=len(active)):
+        if any(chosen):
+            weights.append(torch.zeros_like(detector.part_weight))
+            weights[-1][active] = torch.tensor(chosen)
+    beaten = []
+    for weight in weights:
+        detector.part_weight.copy_(weight)
+        beaten.append(beaten_by(detector.fuse(scale[0]), detector.fuse(scale[1])))
+    detector.part_weight.copy_(weights[choose_largest(np.stack(beaten), [float(weight.sum()) for weight in weights])])
+
+
+def beaten_by(good: Tensor, fake: Tensor) -> Scores:
+    """For each fake (m,) the share of good images (n,) that score less; their mean is the AUROC."""
+    ordered = np.sort(good.double().numpy())
+    values = fake.double().numpy()
+    low, high = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
+    return np.asarray((low + high) / (2 * len(ordered)))
+
+
+def choose_largest(beaten: npt.NDArray[np.float64], sizes: Sequence[float]) -> int:
+    """Of options (k, m fakes), the largest one within a standard error (over the fakes) of the best."""
+    deficit = beaten[beaten.mean(axis=1).argmax()] - beaten
+    error = deficit.std(axis=1, ddof=1) / np.sqrt(deficit.shape[1])
+    fair = [index for index in range(len(sizes)) if deficit[index].mean() <= error[index] + 1e-12]
+    return max(fair, key=lambda index: (sizes[index], beaten[index].mean()))
+
+
+def fit_components(detector: Detector, train: Sequence[Tensor], seed: int) -> None:
+    """Find components by k-means over what cells show and where they lie, and the colours to describe them by."""
+    head, rng = detector.components, np.random.default_rng(seed)
+    drawn = []
+    for image in train[:: max(1, len(train) // COMPONENT_IMAGES)]:
+        cells = detector.teacher_features(image).flatten(2)[0]
+        inspected = detector.region.flatten().nonzero().flatten().numpy()
+        chosen = rng.choice(inspected, size=min(len(inspected), COMPONENT_CELLS), replace=False)
+        drawn.append(torch.cat([cells, head.places])[:, chosen].T)
+    sample = torch.cat(drawn).double().numpy()
+    clusters = MiniBatchKMeans(head.COUNT, n_init=3, batch_size=4096, random_state=seed).fit(sample)
+    distance = clusters.transform(sample).min(axis=1)
+    sharpness = 10 / np.square(distance).mean()  # a cell as far from its centre as usual is nearly all of one component
+    centres = torch.from_numpy(clusters.cluster_centers_)
+    head.weight.copy_(2 * sharpness * centres)
+    head.bias.copy_(-sharpness * centres.square().sum(dim=1, keepdim=True))
+    shown = sample[:, :-2] - sample[:, :-2].mean(axis=0)
+    _, vectors = np.linalg.eigh(shown.T @ shown)
+    principal = vectors[:, ::-1][:, : head.COLOURS].T  # fewer than COLOURS if the teacher has fewer channels
+    head.colours[: len(principal)] = torch.from_numpy(principal.copy())
 
 
 class ResidualMoments:
@@ -68,32 +201,48 @@ class ResidualMoments:
 
     def __init__(self) -> None:
         self.count = 0
-        self.total = torch.zeros(())  # becomes (2, C, P)
-        self.products = torch.zeros(())  # becomes (2, C, C), summed over places
+        self.total = torch.zeros(())  # becomes (3, C, P)
+        self.products = torch.zeros(())  # becomes (3, C, C), summed over places
 
     def add(self, residuals: Tensor) -> None:
-        """One image's residuals, (2, C, 64, 64)."""
-        values = residuals.flatten(2).double()
+        """One image's residuals, (3, C, 64, 64)."""
+        values = residuals.flatten(2)
         self.count += 1
-        self.total = self.total + values
-        self.products = self.products + torch.bmm(values, values.transpose(1, 2))
+        self.total = self.total + values.double()
+        self.products = self.products + torch.bmm(values, values.transpose(1, 2)).double()
 
     def fit(self, detector: Detector) -> None:
         """Write `residual_mean` and `residual_whitening`; the covariance is shrunk by 0.1 % towards a sphere."""
         mean = self.total / self.count
         places = mean.shape[2]
         covariance = self.products / (self.count * places) - torch.bmm(mean, mean.transpose(1, 2)) / places
-        power = covariance.diagonal(dim1=1, dim2=2).mean(dim=1).view(2, 1, 1)
+        power = covariance.diagonal(dim1=1, dim2=2).mean(dim=1).view(-1, 1, 1)
         eigenvalues, vectors = torch.linalg.eigh(covariance + 1e-3 * power * torch.eye(covariance.shape[1]))
         detector.residual_mean.copy_(mean)
         detector.residual_whitening.copy_((vectors / eigenvalues.sqrt().unsqueeze(1)).transpose(1, 2))
 
 
-def fit_global_distance(detector: Detector, embeddings: Tensor) -> None:
-    """Mahalanobis distance of embeddings (n, D) of the training images (PUAD), with a Ledoit-Wolf covariance."""
+def fit_places(detector: Detector, residuals: Sequence[Tensor]) -> None:
+    """Mean and deviation of the maps' logarithm at each place, from some training images; smoothed over 3 x 3 cells."""
+    if not detector.method.whitening:
+        return
+    none = torch.zeros(0)
+    distances = torch.stack([detector.distances(Evidence(item.float(), none, none)) for item in residuals])
+    deviation, mean = torch.std_mean((distances + 1e-6).log(), dim=0)
+    detector.place_mean.copy_(_smooth(mean))
+    detector.place_std.copy_(_smooth(deviation).clamp(min=1e-3))
+
+
+def _smooth(maps: Tensor) -> Tensor:
+    """Mean over 3 x 3 cells of the image, (K, 64, 64)."""
+    return F.avg_pool2d(maps[None], 3, stride=1, padding=1, count_include_pad=False)[0]
+
+
+def fit_distance(head: Distance, embeddings: Tensor) -> None:
+    """Mahalanobis distance among embeddings (n, D) of the training images, with a Ledoit-Wolf covariance."""
     values = embeddings.double().numpy()
-    detector.centre.copy_(torch.from_numpy(values.mean(axis=0)))
-    detector.whitening.copy_(torch.from_numpy(whitening_of(values)))
+    head.centre.copy_(torch.from_numpy(values.mean(axis=0)))
+    head.whitening.copy_(torch.from_numpy(whitening_of(values)))
 
 
 def whitening_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -104,18 +253,21 @@ def whitening_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return whitening
 
 
-def fit_maps(detector: Detector, maps: Tensor) -> None:
-    """EfficientAD's quantile normalisation of each map, over the inspected cells of validation maps (n, 2, 64, 64)."""
-    inspected = detector.region[0, 0].bool()
-    pixels = maps[:, :, inspected].transpose(0, 1).flatten(1).double().numpy()
-    low, high = np.quantile(pixels, MAP_QUANTILES, axis=1)
-    detector.map_low.copy_(torch.from_numpy(low).view(2, 1, 1))
-    detector.map_high.copy_(torch.from_numpy(np.maximum(high, low + 1e-6)).view(2, 1, 1))
+def fit_maps(detector: Detector, distances: Tensor) -> None:
+    """EfficientAD's quantile normalisation of each map, over inspected cells of validation images (n, 3, 64, 64)."""
+    for maps, low, high in (
+        (distances, detector.shown_low, detector.shown_high),
+        (detector.at_place(distances), detector.map_low, detector.map_high),
+    ):
+        pixels = maps[:, :, detector.region[0, 0].bool()].transpose(0, 1).flatten(1).double().numpy()
+        found = np.quantile(pixels, MAP_QUANTILES, axis=1)
+        low.copy_(torch.from_numpy(found[0]).view(-1, 1, 1))
+        high.copy_(torch.from_numpy(np.maximum(found[1], found[0] + 1e-6)).view(-1, 1, 1))
 
 
-def fit_parts(detector: Detector, raw_parts: Tensor) -> None:
-    """Trimmed z-norm of each part of the image score on the validation images, raw_parts (n, K)."""
-    for index, values in enumerate(raw_parts.double().numpy().T):
+def fit_parts(detector: Detector, raw: Tensor) -> None:
+    """Trimmed z-norm of each part of the image score on the validation images, raw (n, len(PARTS))."""
+    for index, values in enumerate(raw.double().numpy().T):
         mean, deviation = trimmed_moments(values)
         detector.part_mean[index] = mean
         detector.part_std[index] = deviation

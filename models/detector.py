@@ -10,66 +10,87 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.data import DataError, Image, to_uint8
-from models.efficientad import AutoEncoder, PatchDescriptionNetwork, pad_for_student
+from models.efficientad import AutoEncoder, pdn
+from models.grid import GRID, IMAGENET_MEAN, IMAGENET_STD, NETWORK_SIDE, pad_for_pdn
+from models.heads import Components, Distance
+from models.method import Method
 from models.resize import network_image
-from models.teacher import GRID, NETWORK_SIDE, Lite0Teacher
+from models.teacher import open_teacher
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+DEFAULT = Method()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
     """What the networks say of one image before it is calibrated."""
 
-    residuals: Tensor  # (2, C, 64, 64): T - S^T and A - S^A
-    embedding: Tensor  # (D,): the student's and the teacher's features, averaged over the inspected region
+    residuals: Tensor  # (3, C, 64, 64): T - S^T, A - S^A, and T itself
+    embedding: Tensor  # (2 C,): the student's and the teacher's features, averaged over the inspected region
+    components: Tensor  # (D,): how much of each component there is, and what it looks like
 
 
 class Detector(nn.Module):
-    """DFSC's maps and a global feature distance (PUAD), calibrated and fused.
+    """DFSC's maps and the logical heads, calibrated and fused.
 
-    The image score is the mean of `PARTS`; each is also given alone, on the same scale (deviations of good images): the
-    combined map's maximum, and the Mahalanobis distance of the embedding. PUAD takes the student's mean features alone;
-    with the teacher's beside them the distance serves structural anomalies too.
+    `PARTS` are the scores that an image gets, each alone on one scale (deviations of good images): the maximum of
+    DFSC's maps; that of the teacher's own map, of how unusual a patch is at its place (PaDiM); the distances of the
+    mean features, the student's with the teacher's or alone (PUAD); the distance of the components. The image score is
+    the root of the squares of those above normal, weighted with 0 or 1.
     """
 
-    PARTS = ("maps", "global")
-    EMBEDDING = 2 * Lite0Teacher.CHANNELS
+    MAPS = ("student", "autoencoder", "patch")
+    PARTS = ("maps", "patch", "global", "puad", "components")
 
     image_mean: Tensor
     image_std: Tensor
     teacher_mean: Tensor  # (1, C, 1, 1), of the training images' features
     teacher_std: Tensor
     region: Tensor  # (1, 1, 64, 64), 1 where the part is inspected, else 0
-    residual_mean: Tensor  # (2, C, 4096), of good images, at each place
-    residual_whitening: Tensor  # (2, C, C), root of their inverse covariance, over all places
-    map_low: Tensor  # (2, 1, 1), q0.9 of the good pixels of each map
+    residual_mean: Tensor  # (3, C, 4096), of good images, at each place
+    residual_whitening: Tensor  # (3, C, C), root of their inverse covariance, over all places
+    place_mean: Tensor  # (3, 64, 64), of the logarithm of good images' maps, at each place
+    place_std: Tensor
+    map_low: Tensor  # (3, 1, 1), q0.9 of the good pixels of each map on the scale of its place
     map_high: Tensor  # q0.995
-    centre: Tensor  # (D,), mean embedding of good images
-    whitening: Tensor  # (D, D), root of its inverse covariance
+    shown_low: Tensor  # (3, 1, 1), the same of the distances themselves
+    shown_high: Tensor
+    map_weight: Tensor  # (3, 1, 1), each map's share of the anomaly map; 0 leaves one out
     part_mean: Tensor  # (len(PARTS),), of good images
     part_std: Tensor
+    part_weight: Tensor  # (len(PARTS),), 0 or 1
 
-    def __init__(self) -> None:
+    def __init__(self, method: Method = DEFAULT) -> None:
         super().__init__()
-        channels = Lite0Teacher.CHANNELS
-        self.teacher = Lite0Teacher()
-        self.student = PatchDescriptionNetwork(2 * channels)
-        self.autoencoder = AutoEncoder(channels)
-        self.register_buffer("image_mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("image_std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-        self.register_buffer("teacher_mean", torch.zeros(1, channels, 1, 1))
-        self.register_buffer("teacher_std", torch.ones(1, channels, 1, 1))
-        self.register_buffer("region", torch.ones(1, 1, GRID, GRID))
-        self.register_buffer("residual_mean", torch.zeros(2, channels, GRID * GRID))
-        self.register_buffer("residual_whitening", torch.eye(channels).repeat(2, 1, 1))
-        self.register_buffer("map_low", torch.zeros(2, 1, 1))
-        self.register_buffer("map_high", torch.ones(2, 1, 1))
-        self.register_buffer("centre", torch.zeros(self.EMBEDDING))
-        self.register_buffer("whitening", torch.eye(self.EMBEDDING))
-        self.register_buffer("part_mean", torch.zeros(len(self.PARTS)))
-        self.register_buffer("part_std", torch.ones(len(self.PARTS)))
+        self.method = method
+        self.teacher = open_teacher(method.teacher)
+        channels = self.teacher.channels
+        self.student = pdn("small", 2 * channels)
+        self.autoencoder = AutoEncoder(channels, instance_norm=method.instance_norm, dropout=method.dropout)
+        self.joint, self.puad = Distance(2 * channels), Distance(channels)
+        self.components = Components(channels)
+        self.component_distance = Distance(Components.DIMENSION)
+        maps, parts = len(self.MAPS), len(self.PARTS)
+        whitened, active = float(method.whitening), [float(part in ("maps", *method.heads)) for part in self.PARTS]
+        for name, value in {
+            "image_mean": IMAGENET_MEAN.clone(),
+            "image_std": IMAGENET_STD.clone(),
+            "teacher_mean": torch.zeros(1, channels, 1, 1),
+            "teacher_std": torch.ones(1, channels, 1, 1),
+            "region": torch.ones(1, 1, GRID, GRID),
+            "residual_mean": torch.zeros(maps, channels, GRID * GRID),
+            "residual_whitening": torch.eye(channels).repeat(maps, 1, 1),
+            "place_mean": torch.zeros(maps, GRID, GRID),
+            "place_std": torch.ones(maps, GRID, GRID),
+            "map_low": torch.zeros(maps, 1, 1),
+            "map_high": torch.ones(maps, 1, 1),
+            "shown_low": torch.zeros(maps, 1, 1),
+            "shown_high": torch.ones(maps, 1, 1),
+            "map_weight": torch.tensor([1.0, 1.0, active[1] * whitened]).view(-1, 1, 1),
+            "part_mean": torch.zeros(parts),
+            "part_std": torch.ones(parts),
+            "part_weight": torch.tensor(active),
+        }.items():
+            self.register_buffer(name, value)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Inspect one image.
@@ -89,8 +110,9 @@ class Detector(nn.Module):
     def judge(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, of a network image (1, 3, 256, 256) in 0..1, with the map on its grid (1, 64, 64)."""
         evidence = self.evidence(image)
-        parts = (self.raw_parts(evidence) - self.part_mean) / self.part_std
-        return self.combined_map(evidence), parts.mean(), parts
+        distances = self.distances(evidence)
+        parts = (self.raw_parts(evidence, distances) - self.part_mean) / self.part_std
+        return self.anomaly_map(distances), self.fuse(parts), parts
 
     def inspect_only(self, region: Image) -> None:
         """Look only where the region (H, W, C) is over half of its range; it covers the image, whatever its size."""
@@ -101,15 +123,15 @@ class Detector(nn.Module):
         self.region.copy_(inspected)
 
     def evidence(self, image: Tensor) -> Evidence:
-        """Maps and embedding of a network image (1, 3, 256, 256) in 0..1, not calibrated."""
+        """What the networks say of a network image (1, 3, 256, 256) in 0..1, not calibrated."""
         teacher = self.teacher_features(image)
         normalised = self.normalise(image)
-        student_teacher, student_autoencoder = self.student(pad_for_student(normalised)).chunk(2, dim=1)
+        student_teacher, student_autoencoder = self.student(pad_for_pdn(normalised)).chunk(2, dim=1)
         autoencoder = self.autoencoder(normalised)
-        residuals = torch.cat([teacher - student_teacher, autoencoder - student_autoencoder])
+        residuals = torch.cat([teacher - student_teacher, autoencoder - student_autoencoder, teacher])
         seen = torch.cat([student_teacher, teacher], dim=1)
         embedding = (seen * self.region).sum(dim=(0, 2, 3)) / self.region.sum()
-        return Evidence(residuals, embedding)
+        return Evidence(residuals, embedding, self.components(teacher, self.region))
 
     def teacher_features(self, image: Tensor) -> Tensor:
         """(B, 3, 256, 256) in 0..1 -> (B, C, 64, 64), each channel standardised on the training images."""
@@ -120,26 +142,66 @@ class Detector(nn.Module):
         """The image as student and auto-encoder see it."""
         return (image - self.image_mean) / self.image_std
 
-    def maps(self, evidence: Evidence) -> Tensor:
-        """M_ST and M_SA, (2, 64, 64), not yet on one scale.
+    def distances(self, evidence: Evidence) -> Tensor:
+        """M_ST, M_SA and the teacher's own map, (3, 64, 64), not yet on one scale.
 
-        Not the plain mean of squared differences (DFSC Eq 1): the student cannot follow a teacher that sees further
-        than its 33 pixels in all channels, so a difference is measured by how it varies among good images, at its place
-        (squared Mahalanobis distance over the channels), and smoothed over 3 x 3 cells.
+        By Eq 1 of the report they are plain means of squared differences. With `whitening` a difference is measured by
+        how it varies among good images at its place (squared Mahalanobis distance over the channels), because the
+        student cannot follow a teacher that sees further than its 33 pixels in all channels.
         """
+        if not self.method.whitening:
+            return evidence.residuals.square().mean(dim=1) * self.region[0]
         centred = evidence.residuals.flatten(2) - self.residual_mean
         distance = torch.bmm(self.residual_whitening, centred).square().mean(dim=1)
-        seen = torch.cat([distance.view(2, GRID, GRID) * self.region[0], self.region[0]])
+        seen = torch.cat([distance.view(-1, GRID, GRID) * self.region[0], self.region[0]])
         smooth = F.avg_pool2d(seen, 3, stride=1, padding=1)
-        return smooth[:2] / smooth[2:].clamp(min=1 / 9)  # over the cells of the image that are inspected
+        return smooth[:-1] / smooth[-1:].clamp(min=1 / 9)  # over the cells of the image that are inspected
 
-    def combined_map(self, evidence: Evidence) -> Tensor:
-        """(1, 64, 64) in 0..1: the maps, normalised by quantiles, sigmoid each (DFSC 3.1), then averaged."""
-        normalised = 0.1 * (self.maps(evidence) - self.map_low) / (self.map_high - self.map_low)
-        return torch.sigmoid(normalised).mean(dim=0, keepdim=True) * self.region[0]
+    def at_place(self, distances: Tensor) -> Tensor:
+        """Distances (..., 3, 64, 64) on the scale of their place.
 
-    def raw_parts(self, evidence: Evidence) -> Tensor:
+        Some places of a good part vary more than others (its edges, a loose cable). With `whitening` the logarithm of a
+        distance is taken in deviations of good images' at its place, so that the quiet places count as much. That is
+        for the image score; the anomaly map, which shows how far a defect reaches, keeps the distances.
+        """
+        if not self.method.whitening:
+            return distances
+        return ((distances + 1e-6).log() - self.place_mean) / self.place_std
+
+    def scale(self, maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Maps (..., 3, 64, 64) on one scale: EfficientAD's quantile normalisation, then sigmoid (DFSC 3.1)."""
+        normalised = 0.1 * (maps - low) / (high - low)
+        return torch.sigmoid(normalised) if self.method.sigmoid else normalised
+
+    def anomaly_map(self, distances: Tensor) -> Tensor:
+        """(3, 64, 64) -> the weighted mean of the scaled maps (1, 64, 64)."""
+        shown = self.scale(distances, self.shown_low, self.shown_high) * self.map_weight
+        return shown.sum(dim=0, keepdim=True) / self.map_weight.sum() * self.region[0]
+
+    def raw_parts(self, evidence: Evidence, distances: Tensor) -> Tensor:
         """The image score's parts before they are brought to one scale, (len(PARTS),)."""
-        peak = self.combined_map(evidence).max()
-        distance = (self.whitening @ (evidence.embedding - self.centre)).square().sum().sqrt()
-        return torch.stack([peak, distance])
+        scaled = self.scale(self.at_place(distances), self.map_low, self.map_high)
+        inspected = self.region[0, 0]
+        low = (inspected - 1) * 1e6  # where nothing is inspected nothing is found
+        dfsc = (scaled[:2] * self.map_weight[:2]).sum(dim=0) / self.map_weight[:2].sum()
+        return torch.stack(
+            [
+                (dfsc + low).amax(dim=(0, 1)),
+                (scaled[2] + low).amax(dim=(0, 1)),
+                self.joint(evidence.embedding),
+                self.puad(evidence.embedding[: evidence.embedding.shape[0] // 2]),
+                self.component_distance(evidence.components),
+            ]
+        )
+
+    def counted_parts(self) -> tuple[str, ...]:
+        """The parts that calibration has found to count for this product."""
+        return tuple(part for part, weight in zip(self.PARTS, self.part_weight.tolist(), strict=True) if weight)
+
+    def fuse(self, parts: Tensor) -> Tensor:
+        """Parts (..., len(PARTS)) in deviations of good images -> image score (...).
+
+        One part that is sure is enough, and doubts of several add up: the root of the sum of squares, each part
+        smoothly cut off below what is normal.
+        """
+        return (self.part_weight * F.softplus(parts).square()).sum(dim=-1).sqrt()

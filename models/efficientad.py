@@ -1,54 +1,45 @@
 """The networks of EfficientAD-S (Batzner et al. 2023): patch description network and auto-encoder. Knows no loss."""
 
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.teacher import GRID
+from models.grid import GRID
 
-RECEPTIVE_FIELD = 33  # pixels that one feature of the PDN-S sees
-STRIDE = 4  # pixels between neighbouring features
+Size = Literal["small", "medium"]
 
 
-class PatchDescriptionNetwork(nn.Sequential):
-    """PDN-S: patch features with a receptive field of 33 pixels and stride 4, unpadded.
+def pdn(size: Size, channels: int) -> nn.Sequential:
+    """A patch description network: features with a receptive field of 33 pixels and stride 4, unpadded.
 
     (B, 3, H, W) -> (B, channels, (H - 33) // 4 + 1, (W - 33) // 4 + 1). Being unpadded, its features of a crop whose
     corner lies on the stride equal those of the full image at the same place: it can be trained on crops exactly.
     """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(
-            nn.Conv2d(3, 128, 4),
-            nn.ReLU(inplace=True),
-            nn.AvgPool2d(2),
-            nn.Conv2d(128, 256, 4),
-            nn.ReLU(inplace=True),
-            nn.AvgPool2d(2),
-            nn.Conv2d(256, 256, 3),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(256, channels, 4),
-        )
+    if size == "small":
+        tail: list[nn.Module] = [nn.Conv2d(256, 256, 3), nn.ReLU(inplace=True), nn.Conv2d(256, channels, 4)]
+        return nn.Sequential(*_stem(128, 256), *tail)
+    tail = [nn.Conv2d(512, 512, 1), nn.ReLU(inplace=True), nn.Conv2d(512, 512, 3), nn.ReLU(inplace=True)]
+    return nn.Sequential(
+        *_stem(256, 512), *tail, nn.Conv2d(512, channels, 4), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 1)
+    )
 
 
-def pad_for_student(image: Tensor) -> Tensor:
-    """Mirror the border, so that the PDN's unpadded features cover the whole image, one per grid cell.
-
-    (B, 3, 256, 256) -> (B, 3, 285, 285): 14 pixels before and 15 after centre each feature on its 4 x 4 cell.
-    """
-    before, after = 14, RECEPTIVE_FIELD + STRIDE * (GRID - 1) - 14 - image.shape[-1]
-    return F.pad(image, (before, after, before, after), mode="reflect")
+def _stem(narrow: int, wide: int) -> list[nn.Module]:
+    first = [nn.Conv2d(3, narrow, 4), nn.ReLU(inplace=True), nn.AvgPool2d(2)]
+    return [*first, nn.Conv2d(narrow, wide, 4), nn.ReLU(inplace=True), nn.AvgPool2d(2)]
 
 
 class AutoEncoder(nn.Module):
     """The bottleneck that sees the whole image: 256 x 256 -> 64 numbers -> teacher features at every grid cell.
 
     With `instance_norm` it is the auto-encoder of DFSC: instance norm before every activation, ReLU at the start of the
-    decoder. The 1 x 1 bottleneck and the output have no norm.
+    decoder. The 1 x 1 bottleneck and the output have no norm. Dropout in the decoder is EfficientAD's; DFSC's report
+    does not speak of it.
     """
 
-    def __init__(self, channels: int, *, instance_norm: bool = True) -> None:
+    def __init__(self, channels: int, *, instance_norm: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
         widths = [3, 32, 32, 64, 64, 64]
         encoder: list[nn.Module] = []
@@ -57,7 +48,8 @@ class AutoEncoder(nn.Module):
         self.encoder = nn.Sequential(*encoder, nn.Conv2d(64, 64, 8))
         self.start = nn.ReLU() if instance_norm else nn.Identity()
         self.steps = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(64, 64, 4, padding=2), *_activation(64, norm=instance_norm)) for _ in range(6)
+            nn.Sequential(nn.Conv2d(64, 64, 4, padding=2), *_activation(64, norm=instance_norm), nn.Dropout(dropout))
+            for _ in range(6)
         )
         self.head = nn.Sequential(
             nn.Conv2d(64, 64, 3, padding=1), *_activation(64, norm=instance_norm), nn.Conv2d(64, channels, 3, padding=1)

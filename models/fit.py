@@ -6,58 +6,64 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.checkpoint import Checkpoint
+from models.corpus import texture
 from models.detector import Detector
-from models.dfsc import Constraint, Losses, losses
-from models.efficientad import RECEPTIVE_FIELD, STRIDE, pad_for_student
+from models.dfsc import Outputs, total_loss
+from models.grid import GRID, NETWORK_SIDE, crop_for_pdn
 from models.progress import Progress
-from models.teacher import GRID
 
 CROP = 24  # grid cells along a side of the crop that the student is trained on
 CHECKPOINT_SECONDS = 30.0
 REPORT_STEPS = 10  # between two reports of progress
-EMA_DECAY = 0.99
+AVERAGED_SHARE = 1 / 6  # of the steps, at most, go into the moving average of the networks
 WARM_UP_SHARE = 0.03  # of the steps, until the learning rate is 95 % of its value
 DROP_SHARE = 0.9  # of the steps, after which the learning rate is a tenth
+JITTER = (0.8, 1.2)  # EfficientAD's augmentation: factors of brightness, contrast or saturation
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast to learn."""
+    """How long to learn; warm-up, moving average and the last drop of the learning rate follow from the steps."""
 
     steps: int
-    learning_rate: float
-    weight_decay: float
     seed: int
+    learning_rate: float
+    crop: int = CROP  # grid cells along a side; GRID is the full map
 
     def rate_at(self, step: int) -> float:
-        """Learning rate: exponential warm-up (Ma & Yarats 2021) scaled to the number of steps; a drop near the end."""
+        """Learning rate: exponential warm-up (Ma & Yarats 2021) scaled to the number of steps; a tenth near the end."""
         warm = 1 - np.exp(-3 * (step + 1) / (WARM_UP_SHARE * self.steps))
         return float(self.learning_rate * warm * (0.1 if step >= DROP_SHARE * self.steps else 1))
+
+    def momentum(self, wanted: float) -> float:
+        """The report's 0.99 averages over 100 steps of 70,000: never over too large a share of a short training."""
+        return min(wanted, max(0.0, 1 - 1 / (AVERAGED_SHARE * self.steps)))
 
 
 class Trainer:
     """The networks in training, their slow copies that are kept in the end, and the optimiser."""
 
-    def __init__(self, detector: Detector, images: Sequence[Tensor], schedule: Schedule, rule: Constraint) -> None:
-        self.detector = detector
+    def __init__(self, detector: Detector, images: Sequence[Tensor], schedule: Schedule) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.detector = detector.to(self.device)
+        self.method = detector.method
         self.images = images
         self.schedule = schedule
-        self.rule = rule
-        self.features: list[Tensor] = []  # the teacher's, cached: DFSC augments nothing
-        self.networks = nn.ModuleDict({"student": detector.student, "autoencoder": detector.autoencoder})
+        self.features: list[Tensor] = []  # the teacher's, cached
+        self.networks = nn.ModuleDict({"student": detector.student, "autoencoder": detector.autoencoder}).train()
         self.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.slow = torch.optim.swa_utils.AveragedModel(
-            self.networks,
-            multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(EMA_DECAY),  # type: ignore[no-untyped-call]
-        )
+        average = get_ema_multi_avg_fn(schedule.momentum(self.method.momentum))  # type: ignore[no-untyped-call]
+        self.slow = AveragedModel(self.networks, multi_avg_fn=average)
         self.optimiser = AdamW(
-            self.networks.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+            self.networks.parameters(), lr=schedule.learning_rate, weight_decay=self.method.weight_decay, fused=True
         )
 
     def state(self) -> dict[str, dict[str, Tensor]]:
@@ -73,7 +79,7 @@ class Trainer:
     def cache_teacher(self, progress: Progress) -> None:
         """Compute the teacher's features of all images once, and standardise them channel by channel."""
         for done, image in enumerate(self.images, start=1):
-            self.features.append(self.detector.teacher(image).half())
+            self.features.append(self.detector.teacher(image.to(self.device)).half())
             progress("learning features", done, len(self.images))
         mean = torch.stack([item.float().mean(dim=(0, 2, 3)) for item in self.features]).mean(dim=0).view(1, -1, 1, 1)
         variance = torch.stack([(item.float() - mean).square().mean(dim=(0, 2, 3)) for item in self.features]).mean(
@@ -82,50 +88,89 @@ class Trainer:
         self.detector.teacher_mean.copy_(mean)
         self.detector.teacher_std.copy_(variance.sqrt().clamp(min=1e-6).view(1, -1, 1, 1))
 
-    def step(self, step: int) -> Losses:
+    def step(self, step: int) -> Tensor:
         """One step of Eq 7 on one image: the auto-encoder sees all of it, the student a crop (exact, being unpadded).
 
         What is drawn depends on seed and step alone, so a resumed training is the same training.
+
+        Returns:
+            the loss, ().
         """
         draw = np.random.default_rng((self.schedule.seed, step))
-        index = int(draw.integers(len(self.images)))
-        top, left = (int(corner) for corner in draw.integers(0, GRID - CROP + 1, size=2))
-        crop = (..., slice(top, top + CROP), slice(left, left + CROP))
-        image = self.detector.normalise(self.images[index]).contiguous(memory_format=torch.channels_last)
-        teacher = (self.features[index].float() - self.detector.teacher_mean) / self.detector.teacher_std
-        autoencoder = self.detector.autoencoder(image)
-        student = self.detector.student(crop_for_student(image, top, left))
-        result = losses(
-            teacher,
-            student,
-            autoencoder,
-            teacher_crop=teacher[crop],
-            autoencoder_crop=autoencoder[crop],
-            rule=self.rule,
-        )
+        torch.manual_seed(int(draw.integers(2**31)))  # of the dropout
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_bfloat16(self.device)):
+            outputs = self._outputs(draw)
+        loss = total_loss(outputs, self.method)
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.rate_at(step)
         self.optimiser.zero_grad()
-        result.total.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.slow.update_parameters(self.networks)
-        return result
+        return loss.detach()
 
     def finish(self) -> None:
         """Put the slow copies, which are evaluated and exported, into the detector."""
         self.networks.load_state_dict(self.slow.module.state_dict())
+        self.networks.eval()
+        self.detector.cpu()
+
+    def _outputs(self, draw: np.random.Generator) -> Outputs:
+        index, cells = int(draw.integers(len(self.images))), self.schedule.crop
+        top, left = (int(corner) for corner in draw.integers(0, GRID - cells + 1, size=2))
+        crop = (..., slice(top, top + cells), slice(left, left + cells))
+        image = self.images[index].to(self.device)
+        teacher = (self.features[index].float() - self.detector.teacher_mean) / self.detector.teacher_std
+        student_teacher, student_autoencoder = self._student(image, top, left)
+        seen, teacher_seen = image, teacher
+        if self.method.augmentation:
+            seen = jitter(image, draw)
+            teacher_seen = self.detector.teacher_features(seen)
+            _, student_autoencoder = self._student(seen, top, left)
+        normalised = self.detector.normalise(seen).contiguous(memory_format=torch.channels_last)
+        autoencoder = self.detector.autoencoder(normalised).float()
+        return Outputs(
+            teacher=teacher_seen,
+            autoencoder=autoencoder,
+            teacher_crop=teacher[crop],
+            student_teacher=student_teacher,
+            autoencoder_crop=autoencoder[crop],
+            student_autoencoder=student_autoencoder,
+            student_elsewhere=self._student(stranger(draw).to(self.device), top, left)[0]
+            if self.method.penalty
+            else None,
+        )
+
+    def _student(self, image: Tensor, top: int, left: int) -> tuple[Tensor, Tensor]:
+        """Both halves of the student on the crop from a grid cell on."""
+        crop = crop_for_pdn(self.detector.normalise(image), top, left, self.schedule.crop)
+        features = self.detector.student(crop.contiguous(memory_format=torch.channels_last)).float()
+        teacher, autoencoder = features.chunk(2, dim=1)
+        return teacher, autoencoder
 
 
-def crop_for_student(image: Tensor, top: int, left: int, cells: int = CROP) -> Tensor:
-    """The part of a network image whose student features are the grid cells from (top, left) on, cells x cells."""
-    side = RECEPTIVE_FIELD + STRIDE * (cells - 1)
-    padded = pad_for_student(image)
-    return padded[..., STRIDE * top : STRIDE * top + side, STRIDE * left : STRIDE * left + side]
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 numbers itself; without that they are slower than floats."""
+    return device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - there is no public question
+
+
+def jitter(image: Tensor, draw: np.random.Generator) -> Tensor:
+    """EfficientAD's augmentation (section 3.2): brightness, contrast or saturation times 0.8 to 1.2."""
+    factor, kind = float(draw.uniform(*JITTER)), int(draw.integers(3))
+    if kind == 0:
+        return (image * factor).clamp(0, 1)
+    grey = image.mean(dim=1, keepdim=True) if kind == 1 else image.mean()
+    return (grey + factor * (image - grey)).clamp(0, 1)
+
+
+def stranger(draw: np.random.Generator) -> Tensor:
+    """A picture of something else, (1, 3, 256, 256); EfficientAD takes ImageNet, which cannot be had everywhere."""
+    pixels = cv2.resize(texture(draw), (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
 def fit(
-    detector: Detector, images: Sequence[Tensor], schedule: Schedule, rule: Constraint, *, checkpoint: Path, key: str,
-    progress: Progress,
+    detector: Detector, images: Sequence[Tensor], schedule: Schedule, *, checkpoint: Path, key: str, progress: Progress,
 ) -> float:  # fmt: skip
     """Train the detector's student and auto-encoder in place, from the checkpoint on if there is one with this key.
 
@@ -133,7 +178,7 @@ def fit(
         seconds spent, those before an interruption included.
     """
     started = time.monotonic()
-    trainer = Trainer(detector, images, schedule, rule)
+    trainer = Trainer(detector, images, schedule)
     trainer.cache_teacher(progress)
     first, spent = 0, 0.0
     if earlier := Checkpoint.load(checkpoint, key):
@@ -141,9 +186,9 @@ def fit(
         first, spent = earlier.step, earlier.seconds
     saved = time.monotonic()
     for step in range(first, schedule.steps):
-        result = trainer.step(step)
+        current = trainer.step(step)
         if (step + 1) % REPORT_STEPS == 0 or step + 1 == schedule.steps:
-            loss = result.total.item()
+            loss = current.item()
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss} after {step + 1} steps: train with another --seed")
             progress("training", step + 1, schedule.steps, f"loss {loss:.3f}")

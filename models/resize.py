@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.teacher import NETWORK_SIDE
+from models.grid import NETWORK_SIDE
 
 SIDES = (16, 16384)  # pixels; images with sides between are taken
 

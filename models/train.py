@@ -50,17 +50,16 @@ def train(
     normals = load_normals(dataset, seed=settings.seed, progress=progress)
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    detector = Detector().eval()
+    detector = Detector(settings.method).eval()
     if region is not None:
         require_shape(region, normals.format)
         detector.inspect_only(region)
-    learned = f"{normals.fingerprint} {settings.schedule} {settings.constraint}"
+    learned = f"{normals.fingerprint} {settings.schedule} {settings.method}"
     with denormals_as_zero():
         seconds = fit(
             detector,
             normals.train,
             settings.schedule,
-            settings.constraint,
             checkpoint=work / CHECKPOINT,
             key=hashlib.sha256(learned.encode()).hexdigest(),
             progress=progress,
@@ -71,6 +70,7 @@ def train(
         evenly(normals.train, CALIBRATION_IMAGES),
         normals.validation,
         lambda done, total: progress("calibrating", done, total),
+        seed=settings.seed,
     )
     scores = validation_scores(detector, normals.validation)
     threshold = choose_threshold(scores, target=settings.false_reject_target, confidence=settings.confidence)

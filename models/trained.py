@@ -12,12 +12,14 @@ from models.calibrate import ThresholdChoice
 from models.checkpoint import save_whole
 from models.data import DataError, NormalImages
 from models.detector import Detector
-from models.dfsc import Constraint
-from models.fit import Schedule
+from models.fit import CROP, Schedule
+from models.grid import GRID
+from models.method import Method
 from models.normals import ImageFormat
 
 Budget = Literal["demo", "5min", "20min", "full"]
 STEPS: dict[Budget, int] = {"demo": 400, "5min": 600, "20min": 1800, "full": 70_000}
+LEARNING_RATE, FULL_LEARNING_RATE = 3e-4, 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +30,14 @@ class TrainSettings:
     seed: int = 0
     false_reject_target: float = 0.01
     confidence: float = 0.95
-    learning_rate: float = 3e-4  # the report's 1e-4 is for 70k steps
-    weight_decay: float = 1e-5
-    constraint: Constraint = Constraint()  # noqa: RUF009 - it is frozen
+    method: Method = Method()  # noqa: RUF009 - it is frozen
 
     @property
     def schedule(self) -> Schedule:
-        """Steps and rates of the budget."""
-        return Schedule(STEPS[self.budget], self.learning_rate, self.weight_decay, self.seed)
+        """Steps of the budget; the full one takes the full map and the report's learning rate."""
+        full = self.budget == "full"
+        rate = self.method.learning_rate or (FULL_LEARNING_RATE if full else LEARNING_RATE)
+        return Schedule(STEPS[self.budget], self.seed, rate, GRID if full else CROP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,10 @@ class Trained:
         """
         if not path.is_file():
             raise DataError(f"{path} does not exist: `inspector train` leaves it beside the bundle it makes")
-        detector = Detector().eval()
         try:
             stored = torch.load(path, weights_only=True)
             record = TypeAdapter(Record).validate_json(stored["record"])
+            detector = Detector(record.settings.method).eval()
             detector.load_state_dict(stored["detector"])
         except (KeyError, RuntimeError, EOFError, UnpicklingError, ValidationError) as error:
             raise DataError(f"{path} is damaged or was written by another version: train again") from error

@@ -16,6 +16,7 @@ from export.parity import ParityError
 from inspector.bundle import BundleError, load_bundle
 from inspector.cli import app
 from inspector.sample import write_dataset
+from models import calibrate
 from models.detector import Detector
 from models.normals import ImageFormat
 from models.trained import STEPS
@@ -60,7 +61,7 @@ def test_the_graph_takes_uint8_and_gives_map_score_and_parts(graph: Path) -> Non
     (taken,) = session.get_inputs()
     assert (taken.name, taken.type, taken.shape[2]) == ("image", "tensor(uint8)", 3)
     anomaly_map, score, parts = session.run(["anomaly_map", "score", "parts"], {"image": image(64, 64)})
-    assert (anomaly_map.shape, score.shape, parts.shape) == ((256, 256), (), (2,))
+    assert (anomaly_map.shape, score.shape, parts.shape) == ((256, 256), (), (len(Detector.PARTS),))
 
 
 @pytest.mark.slow
@@ -76,7 +77,7 @@ def test_from_good_images_to_verdicts(tmp_path: Path, monkeypatch: pytest.Monkey
 
     run("evaluate", str(bundle), str(dataset), "--json", str(figures), "--maps", str(tmp_path / "maps"))
     found = json.loads(figures.read_text())
-    assert found["image_auroc_by_score"].keys() == {"maps", "global"}
+    assert found["image_auroc_by_score"].keys() == set(Detector.PARTS)
     first = found["images"][0]
     stored = cv2.imread(
         str(tmp_path / "maps" / first["type"] / f"{Path(first['file']).stem}.tiff"), cv2.IMREAD_UNCHANGED
@@ -102,6 +103,49 @@ def test_an_empty_folder_is_one_clear_line_and_makes_no_bundle(tmp_path: Path) -
     assert result.exit_code == 2
     assert "train/good does not exist" in " ".join(result.output.split())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "words"),
+    [
+        ("[training]\nmargn = 1", [], "training.margn is not a known key: did you mean margin?"),
+        ("[training]\nmargin = 1", ["--profile", "faithful"], "leave --profile away"),
+        ('[training]\nteacher = "none.safetensors"', [], "none.safetensors"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_one_clear_line_and_makes_no_bundle(
+    tmp_path: Path, text: str, options: list[str], words: str
+) -> None:
+    recipe, bundle = tmp_path / "recipe.toml", tmp_path / "x.bundle"
+    recipe.write_text(text)
+    write_dataset(tmp_path / "kit", train=10, validation=10, test_good=0, per_fault=0, seed=0)
+    command = ["train", str(tmp_path / "kit"), "--out", str(bundle), "--recipe", str(recipe), *options]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert words in " ".join(result.output.replace("│", " ").split())
+    assert not bundle.exists()
+
+
+def test_no_photographs_are_one_clear_line_and_make_no_teacher(tmp_path: Path) -> None:
+    (tmp_path / "photographs").mkdir()
+    command = ["distill", str(tmp_path / "photographs"), "--out", str(tmp_path / "teacher.safetensors")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "holds no pictures" in " ".join(result.output.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["photographs"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_photographs_become_a_teacher_that_a_recipe_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STEPS, "demo", 2)
+    monkeypatch.setattr(calibrate, "FAKES_PER_KIND", 1)
+    dataset, teacher, recipe = tmp_path / "kit", tmp_path / "teacher.safetensors", tmp_path / "recipe.toml"
+    write_dataset(dataset, train=12, validation=10, test_good=1, per_fault=1, seed=0)
+    run("distill", str(dataset / "test"), "--out", str(teacher), "--views", "20", "--steps", "2")
+    recipe.write_text(f'[training]\nteacher = "{teacher}"\nheads = ["global"]\n')
+    run("train", str(dataset), "--out", str(tmp_path / "kit.bundle"), "--budget", "demo", "--recipe", str(recipe))
+    assert load_bundle(tmp_path / "kit.bundle").manifest.training.iterations == 2
 
 
 def test_what_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_the_version_is_the_packages() -> None:
     assert done.stdout.strip() == metadata.version("inspector")
 
 
-@pytest.mark.parametrize("command", ["run", "watch", "check", "bench"])
+@pytest.mark.parametrize("command", ["run", "watch", "check", "bench", "train", "distill", "benchmark"])
 def test_help_teaches_by_example(command: str) -> None:
     done = runner.invoke(app, [command, "--help"])
     assert done.exit_code == 0

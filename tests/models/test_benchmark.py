@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from models import benchmark as module
+from models import calibrate
 from models.baselines import PatchCore
-from models.benchmark import BenchmarkError, Row, as_markdown, benchmark
+from models.benchmark import BenchmarkError, Row, as_budgets, as_markdown, benchmark
 from models.data import DataError
+from models.detector import Detector
 from models.evaluation import Confusion, Evaluation, ImageAuroc
 from models.progress import silent
 from models.trained import STEPS
@@ -43,7 +45,7 @@ def row(seed: int, pooled: float, *, method: str = "dfsc", by_type: dict[str, fl
 
 
 def test_the_json_has_exactly_the_keys_of_the_contract(dataset: Path, out: Path) -> None:
-    rows = benchmark([dataset], ["thumbnail"], seeds=3, budget="5min", out=out, progress=silent)
+    rows = benchmark([dataset], ["thumbnail"], seeds=3, budgets=["5min"], out=out, progress=silent)
     written = json.loads(out.read_text())
     assert written == [row.as_json() for row in rows]
     own = ["dataset", "method", "seed", "budget", "train_seconds"]
@@ -56,7 +58,7 @@ def test_a_method_without_randomness_runs_once_and_others_with_every_seed(
     dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PatchCore, "CANDIDATES", 500)
-    rows = benchmark([dataset], ["thumbnail", "patchcore"], seeds=2, budget="5min", out=out, progress=silent)
+    rows = benchmark([dataset], ["thumbnail", "patchcore"], seeds=2, budgets=["5min"], out=out, progress=silent)
     assert [(row.method, row.seed) for row in rows] == [("thumbnail", 0), ("patchcore", 0), ("patchcore", 1)]
     assert all(row.evaluation.confusion.tp == 3 for row in rows)
 
@@ -67,7 +69,7 @@ def test_a_kill_loses_no_row_that_was_done(dataset: Path, out: Path, monkeypatch
 
     monkeypatch.setattr(module, "PatchCore", killed)
     with pytest.raises(KeyboardInterrupt):
-        benchmark([dataset], ["thumbnail", "patchcore"], seeds=1, budget="5min", out=out, progress=silent)
+        benchmark([dataset], ["thumbnail", "patchcore"], seeds=1, budgets=["5min"], out=out, progress=silent)
     assert [row["method"] for row in json.loads(out.read_text())] == ["thumbnail"]
     assert list(out.parent.iterdir()) == [out]
 
@@ -78,7 +80,7 @@ def test_progress_names_dataset_method_and_seed(dataset: Path, out: Path) -> Non
     def tell(stage: str, done: int, total: int, note: str = "") -> None:
         told.append(f"{stage} {done}/{total}{note}")
 
-    benchmark([dataset], ["thumbnail"], seeds=1, budget="5min", out=out, progress=tell)
+    benchmark([dataset], ["thumbnail"], seeds=1, budgets=["5min"], out=out, progress=tell)
     assert "discs, thumbnail, seed 0: choosing the threshold 10/10" in told
     assert told[-1] == "discs, thumbnail, seed 0: judging 6/6"
 
@@ -86,7 +88,7 @@ def test_progress_names_dataset_method_and_seed(dataset: Path, out: Path) -> Non
 @pytest.mark.parametrize(
     ("methods", "seeds", "words"),
     [
-        (["thumbnail", "patchcroe"], 1, "methods patchcroe: known are thumbnail, patchcore, dfsc"),
+        (["thumbnail", "patchcroe"], 1, "methods patchcroe: known are thumbnail, patchcore, efficientad, dfsc"),
         ([], 1, "known are thumbnail"),
         (["thumbnail"], 0, "at least one dataset and one seed"),
     ],
@@ -95,13 +97,13 @@ def test_what_cannot_be_run_is_said_before_anything_is_written(
     dataset: Path, out: Path, methods: list[str], seeds: int, words: str
 ) -> None:
     with pytest.raises(BenchmarkError, match=words):
-        benchmark([dataset], methods, seeds=seeds, budget="5min", out=out, progress=silent)
+        benchmark([dataset], methods, seeds=seeds, budgets=["5min"], out=out, progress=silent)
     assert not out.exists()
 
 
 def test_two_datasets_of_one_name_are_refused(dataset: Path, out: Path) -> None:
     with pytest.raises(BenchmarkError, match="two of"):
-        benchmark([dataset, dataset], ["thumbnail"], seeds=1, budget="5min", out=out, progress=silent)
+        benchmark([dataset, dataset], ["thumbnail"], seeds=1, budgets=["5min"], out=out, progress=silent)
 
 
 @pytest.mark.parametrize("missing", ["train/good", "test"])
@@ -111,7 +113,7 @@ def test_a_last_dataset_that_lacks_images_is_named_before_the_first_is_learned(
     empty = write_discs(dataset.parent / "empty")
     shutil.rmtree(empty / missing)
     with pytest.raises(DataError, match=f"empty/{missing}"):
-        benchmark([dataset, empty], ["thumbnail"], seeds=1, budget="5min", out=out, progress=silent)
+        benchmark([dataset, empty], ["thumbnail"], seeds=1, budgets=["5min"], out=out, progress=silent)
     assert not out.exists()
 
 
@@ -138,13 +140,42 @@ def test_no_rows_make_no_table() -> None:
     assert not as_markdown([])
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_dfsc_is_trained_and_gives_each_part_of_its_score(
+def test_a_resumed_benchmark_keeps_the_rows_that_it_has(
     dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = benchmark([dataset], ["thumbnail"], seeds=1, budgets=["5min"], out=out, progress=silent)
+    monkeypatch.setattr(module, "Thumbnail", None)  # would fail if it were fitted again
+    monkeypatch.setattr(PatchCore, "CANDIDATES", 500)
+    methods = ["thumbnail", "patchcore"]
+    rows = benchmark([dataset], methods, seeds=1, budgets=["5min"], out=out, progress=silent, resume=True)
+    assert [row.method for row in rows] == methods
+    assert rows[0].as_json() == before[0].as_json()
+    assert json.loads(out.read_text()) == [row.as_json() for row in rows]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"method": "dfsc"}]'])
+def test_what_holds_no_rows_is_not_resumed_and_not_replaced(dataset: Path, out: Path, text: str) -> None:
+    out.parent.mkdir()
+    out.write_text(text)
+    with pytest.raises(BenchmarkError, match=r"benchmark\.json holds no rows"):
+        benchmark([dataset], ["thumbnail"], seeds=1, budgets=["5min"], out=out, progress=silent, resume=True)
+    assert out.read_text() == text
+
+
+def test_budgets_are_named_in_a_row_and_run_from_short_to_long() -> None:
+    assert as_budgets("20min, demo") == ["demo", "20min"]
+    with pytest.raises(BenchmarkError, match="budget 6min: known are demo, 5min"):
+        as_budgets("5min,6min")
+
+
+@pytest.mark.usefixtures("tiny_networks")
+@pytest.mark.parametrize("method", ["inspector", "dfsc", "bare"])
+def test_a_named_method_is_trained_and_gives_each_part_of_its_score(
+    dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     monkeypatch.setitem(STEPS, "demo", 2)
-    (only,) = benchmark([dataset], ["dfsc"], seeds=1, budget="demo", out=out, progress=silent)
-    assert (only.method, only.seed, only.budget) == ("dfsc", 0, "demo")
+    monkeypatch.setattr(calibrate, "FAKES_PER_KIND", 1)
+    (only,) = benchmark([dataset], [method], seeds=1, budgets=["demo"], out=out, progress=silent)
+    assert (only.method, only.seed, only.budget) == (method, 0, "demo")
     assert only.train_seconds > 0
-    assert {"maps", "global"} <= set(only.evaluation.image_auroc_by_score)
+    assert set(only.evaluation.image_auroc_by_score) == set(Detector.PARTS)

@@ -1,13 +1,33 @@
 import numpy as np
 import pytest
+import torch
+from sklearn.metrics import roc_auc_score
 
+from models import calibrate as module
 from models.calibrate import (
+    Looks,
+    ResidualMoments,
     allowed_rejects,
+    beaten_by,
+    calibrate,
+    choose_largest,
+    choose_maps,
+    choose_parts,
     choose_threshold,
     false_reject_bound,
+    fit_places,
     trimmed_moments,
     whitening_of,
 )
+from models.detector import Detector, Evidence
+from models.grid import GRID
+from models.heads import Components
+from models.method import Method
+
+from .tiny import TinyTeacher
+
+C = TinyTeacher.channels
+PARTS = Detector.PARTS
 
 
 def test_299_images_are_needed_to_show_one_per_cent_at_95() -> None:
@@ -66,3 +86,100 @@ def test_the_global_distance_is_mahalanobis() -> None:
     centred = values - values.mean(axis=0)
     expected = np.einsum("ni,ij,nj->n", centred, np.linalg.inv(np.cov(centred.T)), centred)
     assert np.allclose((whitened**2).sum(axis=1), expected, rtol=0.05)
+
+
+def test_the_share_of_good_images_that_are_beaten_is_the_auroc() -> None:
+    rng = np.random.default_rng(0)
+    good, fake = (torch.from_numpy(rng.normal(mean, 1, 60).round(1)) for mean in (0, 1))  # rounded: there are ties
+    labels = [0] * 60 + [1] * 60
+    assert beaten_by(good, fake).mean() == pytest.approx(roc_auc_score(labels, torch.cat([good, fake])))
+
+
+def test_of_equal_choices_the_largest_is_taken() -> None:
+    beaten = np.random.default_rng(0).uniform(size=50)
+    assert choose_largest(np.stack([beaten, beaten, beaten]), [1, 3, 2]) == 1
+
+
+def test_a_part_that_does_harm_is_left_out_and_one_that_may_not_is_kept() -> None:
+    beaten = np.random.default_rng(0).uniform(0.5, 1, size=50)
+    doubtful, harmful = beaten.copy(), beaten - 0.3
+    doubtful[:3] -= (0.1, 0.1, -0.1)  # three fakes of fifty are no proof
+    assert choose_largest(np.stack([beaten, doubtful]), [1, 2]) == 1
+    assert choose_largest(np.stack([beaten, harmful]), [1, 2]) == 0
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_parts_are_chosen_among_the_methods_heads_only() -> None:
+    """The components would tell everything, but the method has no such head."""
+    detector = Detector(Method(heads=("global", "puad")))
+    good, fake = torch.randn(2, 40, len(PARTS), generator=torch.Generator().manual_seed(0))
+    fake[:, PARTS.index("components")] += 100
+    fake[:, PARTS.index("global")] += 100
+    good[:, PARTS.index("puad")] *= 100  # as loud on good images as on no fake
+    choose_parts(detector, good, fake)
+    chosen = {part for part, weight in zip(PARTS, detector.part_weight.tolist(), strict=True) if weight == 1}
+    assert "global" in chosen
+    assert not chosen & {"puad", "components", "patch"}
+    assert set(detector.part_weight.tolist()) <= {0, 1}
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_a_map_that_is_blind_to_fakes_is_left_out() -> None:
+    """The auto-encoder's map is loud on good images, the student's on fakes."""
+    detector = Detector()
+    quiet = torch.zeros(30, 3, GRID, GRID)
+    good, fake = quiet.clone(), quiet.clone()
+    good[:, 1] += torch.exp(5 * torch.rand(30, 1, 1, generator=torch.Generator().manual_seed(0)) + 5)
+    fake[:, 0] += 10
+    evidence = [Evidence(torch.zeros(0), torch.zeros(2 * C), torch.zeros(Components.DIMENSION))] * 30
+    choose_maps(detector, Looks(good, evidence), Looks(fake, evidence))
+    assert detector.map_weight[:2].flatten().tolist() == [1, 0]
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_a_place_that_varies_more_needs_a_larger_difference() -> None:
+    """The right half of good images is now quiet, now loud; the left half is always the same."""
+    detector = Detector()
+    generator = torch.Generator().manual_seed(0)
+    residuals = []
+    for _ in range(20):
+        one = torch.randn(3, C, GRID, GRID, generator=generator)
+        one[..., GRID // 2 :] *= 3 * torch.rand((), generator=generator)
+        residuals.append(one)
+    fit_places(detector, residuals)
+    same = Evidence(torch.full((3, C, GRID, GRID), 3.0), torch.zeros(0), torch.zeros(0))
+    maps = detector.at_place(detector.distances(same))
+    calm, lively = maps[..., : GRID // 2 - 2], maps[..., GRID // 2 + 2 :]
+    assert calm.min() > lively.max() > 0
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_residuals_are_whitened_by_their_own_covariance_about_each_places_mean() -> None:
+    detector = Detector()
+    mixing = torch.randn(C, C, generator=torch.Generator().manual_seed(1))
+    offset = 10 * torch.randn(3, C, GRID, GRID)
+    moments = ResidualMoments()
+    drawn = [offset + torch.einsum("ij,kjhw->kihw", mixing, torch.randn(3, C, GRID, GRID)) for _ in range(20)]
+    for residuals in drawn:
+        moments.add(residuals)
+    moments.fit(detector)
+    centred = torch.stack([residuals.flatten(2) - detector.residual_mean for residuals in drawn], dim=1)  # (3, n, C, P)
+    whitened = torch.einsum("kij,knjp->knip", detector.residual_whitening, centred).transpose(2, 3).flatten(1, 2)
+    assert torch.allclose(detector.residual_mean, offset.flatten(2), atol=5)
+    for values in whitened:
+        assert torch.allclose(values.T.cov(), torch.eye(C), atol=0.05)
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_calibration_brings_good_images_to_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FAKES_PER_KIND", 1)
+    torch.manual_seed(0)
+    detector, told = Detector().eval(), []
+    images = [torch.rand(1, 3, 8, 8).repeat_interleave(32, 2).repeat_interleave(32, 3) for _ in range(24)]
+    calibrate(detector, images[:12], images[12:], lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
+    with torch.inference_mode():
+        parts = torch.stack([detector.judge(image)[2] for image in images[12:]])
+    assert parts.median(dim=0).values.abs().max() < 1
+    assert set(detector.part_weight.tolist()) <= {0, 1}
+    assert detector.part_weight.any()

@@ -4,19 +4,30 @@ import torch
 
 from models.data import DataError
 from models.detector import Detector, Evidence
+from models.grid import GRID
+from models.heads import Components
+from models.method import Method
 from models.normals import ImageFormat
-from models.teacher import GRID
 from models.train import region_words, require_shape
+
+from .tiny import TinyTeacher
+
+C = TinyTeacher.channels
+PARTS = Detector.PARTS
 
 
 @pytest.fixture
-def detector() -> Detector:
+def detector(tiny_networks: None) -> Detector:  # noqa: ARG001
     torch.manual_seed(0)
     return Detector().eval()
 
 
+def evidence(residuals: torch.Tensor) -> Evidence:
+    return Evidence(residuals, torch.zeros(2 * C), torch.zeros(Components.DIMENSION))
+
+
 def left_half(dtype: type, white: int) -> np.ndarray:
-    region = np.zeros((100, 200, 1), dtype)
+    region: np.ndarray = np.zeros((100, 200, 1), dtype)
     region[:, :100] = white
     return region
 
@@ -31,12 +42,15 @@ def test_only_the_region_of_interest_is_inspected(detector: Detector, dtype: typ
 
 def test_what_differs_outside_the_region_changes_neither_map_nor_its_score(detector: Detector) -> None:
     detector.inspect_only(left_half(np.uint8, 255))
-    quiet = Evidence(torch.zeros(2, 152, GRID, GRID), torch.zeros(detector.EMBEDDING))
-    loud = Evidence(quiet.residuals.clone(), quiet.embedding)
+    quiet = evidence(torch.zeros(3, C, GRID, GRID))
+    loud = evidence(torch.zeros(3, C, GRID, GRID))
     loud.residuals[..., GRID // 2 :] = 100
-    assert torch.equal(detector.combined_map(quiet), detector.combined_map(loud))
+    expected, found = (detector.distances(item) for item in (quiet, loud))
+    assert torch.equal(detector.anomaly_map(found), detector.anomaly_map(expected))
+    assert torch.equal(detector.raw_parts(loud, found), detector.raw_parts(quiet, expected))
     loud.residuals[..., GRID // 2 - 1] = 100
-    assert detector.raw_parts(loud)[0] > detector.raw_parts(quiet)[0]
+    found = detector.distances(loud)
+    assert (detector.raw_parts(loud, found)[:2] > detector.raw_parts(quiet, expected)[:2]).all()
 
 
 def test_a_dim_16_bit_region_is_no_region(detector: Detector) -> None:
@@ -49,6 +63,61 @@ def test_a_region_of_another_size_than_the_images_is_refused() -> None:
         require_shape(left_half(np.uint8, 255), ImageFormat(height=480, width=640, channels=3, bit_depth=8))
 
 
-def test_maps_are_smoothed_over_inspected_cells_only(detector: Detector) -> None:
-    evidence = Evidence(torch.ones(2, 152, GRID, GRID), torch.zeros(detector.EMBEDDING))
-    assert torch.allclose(detector.maps(evidence), torch.ones(2, GRID, GRID))
+def test_distances_are_smoothed_over_inspected_cells_only(detector: Detector) -> None:
+    ones = evidence(torch.ones(3, C, GRID, GRID))
+    assert torch.allclose(detector.distances(ones), torch.ones(3, GRID, GRID))
+    detector.inspect_only(left_half(np.uint8, 255))
+    assert torch.allclose(detector.distances(ones)[..., : GRID // 2], torch.ones(3, GRID, GRID // 2))
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_without_whitening_maps_are_plain_means_of_squares() -> None:
+    residuals = torch.randn(3, C, GRID, GRID)
+    plain = Detector(Method(whitening=False))
+    distances = plain.distances(evidence(residuals))
+    assert torch.allclose(distances, residuals.square().mean(dim=1))
+    assert torch.equal(plain.at_place(distances), distances)
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_maps_are_squashed_by_a_sigmoid_or_left_as_they_are() -> None:
+    maps = 100 * torch.randn(3, GRID, GRID)
+    low, high = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+    squashed, plain = (Detector(Method(sigmoid=sigmoid)).scale(maps, low, high) for sigmoid in (True, False))
+    assert torch.allclose(squashed, torch.sigmoid(plain))
+    assert plain.max() > 1
+
+
+@pytest.mark.usefixtures("tiny_networks")
+@pytest.mark.parametrize("heads", [(), ("global",), ("patch", "components"), ("puad",)])
+def test_only_the_heads_of_the_method_count(heads: tuple[str, ...]) -> None:
+    method = Method(heads=heads)  # type: ignore[arg-type]
+    weight = Detector(method).part_weight
+    assert [part for part, value in zip(PARTS, weight, strict=True) if value] == [
+        part for part in PARTS if part in {"maps", *heads}
+    ]
+
+
+def test_a_part_that_does_not_count_changes_nothing(detector: Detector) -> None:
+    parts = torch.zeros(len(PARTS))
+    detector.part_weight.copy_(torch.eye(len(PARTS))[0])
+    assert detector.fuse(parts) == detector.fuse(parts + torch.tensor([0.0] + [9.0] * (len(PARTS) - 1)))
+
+
+def test_one_sure_part_is_enough_and_doubts_add_up(detector: Detector) -> None:
+    detector.part_weight.fill_(1.0)
+    normal, sure, doubts = torch.zeros(3, len(PARTS))
+    sure[1], doubts[:2] = 10, 3
+    single = normal.clone()
+    single[0] = 3
+    scores = detector.fuse(torch.stack([normal, single, doubts, sure])).tolist()
+    assert scores == sorted(scores)
+    assert scores[3] == pytest.approx(10, rel=0.05)
+
+
+def test_an_image_gets_a_map_a_score_and_its_parts(detector: Detector) -> None:
+    image = torch.randint(0, 256, (40, 60, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        anomaly_map, score, parts = detector(image)
+    assert (anomaly_map.shape, score.shape, parts.shape) == ((256, 256), (), (len(PARTS),))
+    assert 0 <= anomaly_map.min() <= anomaly_map.max() <= 1

@@ -1,0 +1,99 @@
+"""What can be switched in the method, as a recipe file's `[training]` table names it. Knows no network."""
+
+import json
+import tomllib
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from models.data import DataError
+
+Head = Literal["patch", "global", "puad", "components"]
+HEADS: tuple[Head, ...] = ("patch", "global", "puad", "components")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """DFSC's elements (Lee & Kim) and what this product adds; the defaults are what `inspector train` does."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    teacher: str = "lite0"  # or "pdn", the distilled PDN-S that ships, or a file that `inspector distill` has made
+    instance_norm: bool = True  # in the auto-encoder, before every activation, and a ReLU at its decoder's start
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in the auto-encoder's decoder
+    separation: bool = True  # L_DFSC (Eq 6)
+    margin: Annotated[float, Field(ge=0, le=2)] = 0.4  # m of Eq 6, in 0..2
+    quantile: Annotated[float, Field(ge=0, lt=1)] = 0.999  # behind tau (Eq 2) and tau' (Eq 3), per image and element
+    norm_order: Literal["mask first", "norm first"] = "mask first"  # of Eq 4 and the l2 norm
+    weight: Annotated[float, Field(ge=0)] = 2.0  # alpha of Eq 7
+    momentum: Annotated[float, Field(ge=0, lt=1)] = (
+        0.99  # of the moving average that is kept of student and auto-encoder; 0 keeps the last
+    )
+    augmentation: bool = False  # brightness, contrast or colour of what auto-encoder and student see (EfficientAD)
+    penalty: bool = False  # the student must stay silent on pictures of other things (EfficientAD's ImageNet penalty)
+    learning_rate: Annotated[float, Field(gt=0)] | None = (
+        None  # without it the budget's: the report's 1e-4 is for 70k steps
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    sigmoid: bool = True  # on each normalised map before they are combined
+    whitening: bool = True  # differences as Mahalanobis distances among good images; else plain squares (Eq 1)
+    heads: tuple[Head, ...] = HEADS  # scores beside the maps'
+
+
+REPORT = Method(teacher="pdn", whitening=False, heads=())
+EFFICIENTAD = replace(
+    REPORT, instance_norm=False, dropout=0.2, separation=False, momentum=0.0, sigmoid=False, augmentation=True,
+    penalty=True,
+)  # fmt: skip
+_BARE = replace(EFFICIENTAD, dropout=0.0, augmentation=False, penalty=False)  # the first row of the report's Table 4
+
+NAMED: dict[str, Method] = {
+    "efficientad": EFFICIENTAD,
+    "dfsc": REPORT,
+    **{f"dfsc-m{margin:g}": replace(REPORT, margin=margin) for margin in (0.0, 0.2, 0.4, 1.0, 2.0)},
+    "inspector": Method(),
+    "inspector-pdn": Method(teacher="pdn"),
+}
+ABLATION: dict[str, Method] = {  # the report's Table 4, row by row
+    "bare": _BARE,
+    "bare+norm": replace(_BARE, instance_norm=True),
+    "bare+norm+sigmoid": replace(_BARE, instance_norm=True, sigmoid=True),
+    "bare+norm+sigmoid+dfsc": replace(REPORT, momentum=0.0),
+    "bare+norm+sigmoid+dfsc+momentum": REPORT,
+}
+
+
+def load_method(path: Path) -> Method:
+    """A recipe file's `[training]` table; what it does not name is the default.
+
+    Raises:
+        DataError: the file cannot be read, or a key is unknown or out of its range.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a recipe: {error}") from error
+    for key in content:
+        if key != "training":
+            raise DataError(f"{path}: {key} is not a known table: a recipe has [training] alone")
+    table = content.get("training", {})
+    if not isinstance(table, dict):
+        raise DataError(f"{path}: training must be a table: write [training] on a line of its own, and its keys below")
+    known = [field.name for field in fields(Method)]
+    for key in table:
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            advice = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            raise DataError(f"{path}: training.{key} is not a known key: {advice}")
+    try:
+        method = TypeAdapter(Method).validate_json(json.dumps(table, default=str))  # JSON has lists for tuples
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in ("training", *first["loc"]))
+        raise DataError(f"{path}: {key}: {first['msg']} (got {first['input']!r})") from error
+    if "patch" in method.heads and not method.whitening:
+        raise DataError(f"{path}: training.heads: patch needs whitening = true")
+    return method
