@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 
 LEARNING = "Learning"
-TRAIN_EXTRA = frozenset({"torch", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib"})
+TRAIN_EXTRA = frozenset({"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib"})
 STATION = "Station"
 
 StationFile = Annotated[Path, typer.Option("--station", help="the station's file", show_default=True)]
@@ -49,7 +49,7 @@ class Budget(StrEnum):
 
 
 class Profile(StrEnum):
-    """Which teacher the student learns from."""
+    """Inspector's own scores, or DFSC as its report has it."""
 
     FAST = "fast"
     FAITHFUL = "faithful"
@@ -229,9 +229,9 @@ def train(
     dataset: Dataset,
     out: Annotated[Path, typer.Option("--out", help="the bundle to make")],
     budget: Annotated[Budget, typer.Option(help="how long to learn, on two CPU cores")] = Budget.MINUTES_20,
-    seed: Annotated[int, typer.Option(help="the same seed and images give the same model", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="the same seed and images give the same model, on a CPU", min=0)] = 0,
     profile: Annotated[
-        Profile, typer.Option(help="faithful: DFSC as its report has it, with the PDN-S teacher")
+        Profile, typer.Option(help="faithful: DFSC's own maps and teacher (PDN-S); its 70,000 steps with --budget full")
     ] = Profile.FAST,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file whose [training] table switches elements of the method", exists=True)
@@ -292,7 +292,9 @@ def distill(
             exists=True,
         ),
     ] = None,
-    views: Annotated[int, typer.Option(help="pieces of the pictures that are looked at", min=20)] = 1500,
+    views: Annotated[
+        int, typer.Option(help="pieces of the pictures that are looked at; 2 MB of memory each", min=20)
+    ] = 1500,
     steps: Annotated[int, typer.Option(help="how long to learn; 20,000 are about an hour", min=1)] = 20_000,
     seed: Annotated[int, typer.Option(help="the same seed and pictures give the same teacher", min=0)] = 0,
 ) -> None:

@@ -218,7 +218,10 @@ def _prediction_of(trained: Trained) -> Predict:
         started = time.perf_counter()
         pixels = torch.from_numpy(as_graph_image(image, trained.record.format))
         anomaly_map, score, parts = trained.detector(pixels)
-        named = dict(zip(trained.detector.PARTS, parts.tolist(), strict=True))
+        fitted = ("maps", *trained.record.settings.method.heads)
+        named = {
+            name: part for name, part in zip(trained.detector.PARTS, parts.tolist(), strict=True) if name in fitted
+        }
         return Scored(score.item(), anomaly_map.numpy(), named, (time.perf_counter() - started) * 1000)
 
     return predict

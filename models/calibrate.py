@@ -62,7 +62,9 @@ def calibrate(
     """
     if not detector.method.whitening and not detector.method.heads:
         train = ()  # the report's maps and their scale need validation images alone
-    fakes = make_fakes(validation, seed, per_kind=FAKES_PER_KIND) if detector.method.heads else []
+    fakes = (
+        make_fakes(validation, seed, per_kind=FAKES_PER_KIND, region=detector.region) if detector.method.heads else []
+    )
     total = len(train) + len(validation) + len(fakes)
     if train:
         fit_components(detector, train, seed)
@@ -104,7 +106,7 @@ def raw_parts(detector: Detector, looks: Looks) -> Tensor:
 def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callable[[int], None]) -> None:
     """Fit all that measures how far an image is from the training images."""
     places = set(np.linspace(0, len(train) - 1, min(len(train), PLACE_IMAGES)).round().astype(int).tolist())
-    embeddings, components, residuals, kept = [], [], ResidualMoments(), []
+    embeddings, components, residuals, kept = [], [], ResidualMoments(detector.region), []
     for index, image in enumerate(train):
         evidence = detector.evidence(image)
         embeddings.append(evidence.embedding)
@@ -128,7 +130,7 @@ def choose_maps(detector: Detector, good: Looks, fake: Looks) -> None:
     beaten = []
     for option in options:
         detector.map_weight[:2] = torch.tensor(option).view(2, 1, 1)
-        beaten.append(beaten_by(raw_parts(detector, good)[:, 0], raw_parts(detector, fake)[:, 0]))
+        beaten.append(wins(raw_parts(detector, good)[:, 0], raw_parts(detector, fake)[:, 0]))
     chosen = options[choose_largest(np.stack(beaten), [sum(option) for option in options])]
     detector.map_weight.copy_(torch.cat([torch.tensor(chosen).view(2, 1, 1), patch[None]]))
 
@@ -154,24 +156,28 @@ def choose_parts(detector: Detector, good: Tensor, fake: Tensor) -> None:
     beaten = []
     for weight in weights:
         detector.part_weight.copy_(weight)
-        beaten.append(beaten_by(detector.fuse(scale[0]), detector.fuse(scale[1])))
+        beaten.append(wins(detector.fuse(scale[0]), detector.fuse(scale[1])))
     detector.part_weight.copy_(weights[choose_largest(np.stack(beaten), [float(weight.sum()) for weight in weights])])
 
 
-def beaten_by(good: Tensor, fake: Tensor) -> Scores:
-    """For each fake (m,) the share of good images (n,) that score less; their mean is the AUROC."""
-    ordered = np.sort(good.double().numpy())
-    values = fake.double().numpy()
-    low, high = np.searchsorted(ordered, values, "left"), np.searchsorted(ordered, values, "right")
-    return np.asarray((low + high) / (2 * len(ordered)))
+def wins(good: Tensor, fake: Tensor) -> npt.NDArray[np.float64]:
+    """(m, n): 1 where a fake (m,) scores more than a good image (n,), 1/2 where as much; the mean is the AUROC."""
+    difference = fake.double().numpy()[:, None] - good.double().numpy()[None, :]
+    return np.asarray((np.sign(difference) + 1) / 2)
 
 
-def choose_largest(beaten: npt.NDArray[np.float64], sizes: Sequence[float]) -> int:
-    """Of options (k, m fakes), the largest one within a standard error (over the fakes) of the best."""
-    deficit = beaten[beaten.mean(axis=1).argmax()] - beaten
-    error = deficit.std(axis=1, ddof=1) / np.sqrt(deficit.shape[1])
-    fair = [index for index in range(len(sizes)) if deficit[index].mean() <= error[index] + 1e-12]
-    return max(fair, key=lambda index: (sizes[index], beaten[index].mean()))
+def choose_largest(options: npt.NDArray[np.float64], sizes: Sequence[float]) -> int:
+    """Of options (k, m fakes, n good images) of wins, the largest within a standard error of the best.
+
+    The error is that of the difference of two AUROCs on the same images (DeLong et al. 1988): with few good images one
+    of them must not decide.
+    """
+    auroc = options.mean(axis=(1, 2))
+    deficit = options[auroc.argmax()] - options
+    over_fakes, over_good = deficit.mean(axis=2), deficit.mean(axis=1)
+    variance = over_fakes.var(axis=1, ddof=1) / over_fakes.shape[1] + over_good.var(axis=1, ddof=1) / over_good.shape[1]
+    fair = [index for index in range(len(sizes)) if deficit[index].mean() <= np.sqrt(variance[index]) + 1e-12]
+    return max(fair, key=lambda index: (sizes[index], auroc[index]))
 
 
 def fit_components(detector: Detector, train: Sequence[Tensor], seed: int) -> None:
@@ -186,7 +192,9 @@ def fit_components(detector: Detector, train: Sequence[Tensor], seed: int) -> No
     sample = torch.cat(drawn).double().numpy()
     clusters = MiniBatchKMeans(head.COUNT, n_init=3, batch_size=4096, random_state=seed).fit(sample)
     distance = clusters.transform(sample).min(axis=1)
-    sharpness = 10 / np.square(distance).mean()  # a cell as far from its centre as usual is nearly all of one component
+    sharpness = 10 / (
+        np.square(distance).mean() + 1e-6
+    )  # a cell as far from its centre as usual is nearly all of one component
     centres = torch.from_numpy(clusters.cluster_centers_)
     head.weight.copy_(2 * sharpness * centres)
     head.bias.copy_(-sharpness * centres.square().sum(dim=1, keepdim=True))
@@ -199,25 +207,28 @@ def fit_components(detector: Detector, train: Sequence[Tensor], seed: int) -> No
 class ResidualMoments:
     """Mean of the residuals at each place, and their covariance about it over all places, gathered image by image."""
 
-    def __init__(self) -> None:
+    def __init__(self, region: Tensor) -> None:
+        self.region = region.flatten().double()  # what is not inspected tells nothing of how the rest varies
         self.count = 0
         self.total = torch.zeros(())  # becomes (3, C, P)
         self.products = torch.zeros(())  # becomes (3, C, C), summed over places
 
     def add(self, residuals: Tensor) -> None:
         """One image's residuals, (3, C, 64, 64)."""
-        values = residuals.flatten(2)
+        values = residuals.flatten(2).double()
         self.count += 1
-        self.total = self.total + values.double()
-        self.products = self.products + torch.bmm(values, values.transpose(1, 2)).double()
+        self.total = self.total + values
+        inspected = values * self.region
+        self.products = self.products + torch.bmm(inspected, inspected.transpose(1, 2))
 
     def fit(self, detector: Detector) -> None:
         """Write `residual_mean` and `residual_whitening`; the covariance is shrunk by 0.1 % towards a sphere."""
         mean = self.total / self.count
-        places = mean.shape[2]
-        covariance = self.products / (self.count * places) - torch.bmm(mean, mean.transpose(1, 2)) / places
+        places, inspected = self.region.sum(), mean * self.region
+        covariance = self.products / (self.count * places) - torch.bmm(inspected, inspected.transpose(1, 2)) / places
         power = covariance.diagonal(dim1=1, dim2=2).mean(dim=1).view(-1, 1, 1)
-        eigenvalues, vectors = torch.linalg.eigh(covariance + 1e-3 * power * torch.eye(covariance.shape[1]))
+        eigenvalues, vectors = torch.linalg.eigh(covariance)
+        eigenvalues = (eigenvalues.unsqueeze(1) + 1e-3 * power).clamp(min=1e-3 * power + 1e-12).squeeze(1)
         detector.residual_mean.copy_(mean)
         detector.residual_whitening.copy_((vectors / eigenvalues.sqrt().unsqueeze(1)).transpose(1, 2))
 

@@ -34,7 +34,7 @@ class Checkpoint:
         if not path.exists():
             return None
         try:
-            stored = cls(**torch.load(path, weights_only=True))
+            stored = cls(**torch.load(path, weights_only=True, map_location="cpu"))
         except (EOFError, RuntimeError, TypeError, UnpicklingError) as error:
             raise DataError(f"{path} is damaged: remove it to train from the start") from error
         return stored if stored.key == key else None

@@ -99,7 +99,7 @@ class Detector(nn.Module):
             image: (H, W, C) uint8, C = 1 grey or 3 RGB.
 
         Returns:
-            anomaly map (256, 256) in 0..1, image score (), parts (len(PARTS),).
+            anomaly map (256, 256), in 0..1 with `sigmoid`, image score (), parts (len(PARTS),).
         """
         grid_map, score, parts = self.judge(network_image(image))
         anomaly_map = F.interpolate(

@@ -12,14 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.corpus import texture
+from models.grid import NETWORK_SIDE
 
 Pixels: TypeAlias = npt.NDArray[np.float32]  # (256, 256, 3) in 0..1
 Mask: TypeAlias = npt.NDArray[np.float32]  # (256, 256) in 0..1, how much of the edit shows
 Edit: TypeAlias = Callable[[Pixels, Pixels, np.random.Generator], tuple[Pixels, Mask]]
 
-LEAST_CHANGE = 0.03  # of the range, over a hundredth of the edited pixels: less is no anomaly that could be seen
+LEAST_CHANGE = 0.03  # of the range, of three in ten of the edited pixels: less is no anomaly that could be seen
+GREY = 2 / 255  # of difference between the channels, at most: such an image is edited in grey
+TRIES = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,27 +34,34 @@ class Fake:
     kind: str
 
 
-def make_fakes(images: Sequence[Tensor], seed: int, *, per_kind: int) -> list[Fake]:
-    """Edit good network images (1, 3, 256, 256): so many of each kind, of differing strength.
+def make_fakes(images: Sequence[Tensor], seed: int, *, per_kind: int, region: Tensor | None = None) -> list[Fake]:
+    """Edit good network images (1, 3, 256, 256): at most so many of each kind, of differing strength.
 
-    An edit that changes next to nothing (a patch pasted over its like) is drawn again.
+    An edit that changes next to nothing in the region (1, 1, h, w) that is inspected is drawn again; a kind of edit
+    that a product does not show at all (parts that match always) is left out.
     """
     rng = np.random.default_rng(seed)
     sources = [image[0].permute(1, 2, 0).numpy() for image in images]
-    return [_fake(sources, kind, edit, rng) for kind, edit in EDITS.items() for _ in range(per_kind)]
+    inspected = np.ones((NETWORK_SIDE, NETWORK_SIDE), bool)
+    if region is not None:
+        inspected = F.interpolate(region, size=inspected.shape)[0, 0].numpy() > 0
+    fakes = [_fake(sources, kind, edit, inspected, rng) for kind, edit in EDITS.items() for _ in range(per_kind)]
+    return [fake for fake in fakes if fake]
 
 
-def _fake(sources: Sequence[Pixels], kind: str, edit: Edit, rng: np.random.Generator, tries: int = 20) -> Fake:
-    for _ in range(tries):
+def _fake(
+    sources: Sequence[Pixels], kind: str, edit: Edit, inspected: npt.NDArray[np.bool_], rng: np.random.Generator
+) -> Fake | None:
+    for _ in range(TRIES):
         source, other = (sources[int(index)] for index in rng.integers(len(sources), size=2))
         edited, mask = edit(source, other, rng)
         result = np.clip(source + mask[:, :, None] * (edited - source), 0, 1)
-        if np.ptp(source, axis=2).max() == 0:  # grey
+        if np.ptp(source, axis=2).max() < GREY:
             result = np.repeat(result.mean(axis=2, keepdims=True), 3, axis=2)
-        changed = np.abs(result - source).max(axis=2)[mask > 0.5]
+        changed = np.abs(result - source).max(axis=2)[(mask > 0.5) & inspected]
         if changed.size and (changed > LEAST_CHANGE).mean() > 0.3:
-            break
-    return Fake(torch.from_numpy(result.astype(np.float32)).permute(2, 0, 1)[None].contiguous(), kind)
+            return Fake(torch.from_numpy(result.astype(np.float32)).permute(2, 0, 1)[None].contiguous(), kind)
+    return None
 
 
 def _cut_paste(source: Pixels, _other: Pixels, rng: np.random.Generator) -> tuple[Pixels, Mask]:

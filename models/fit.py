@@ -125,7 +125,8 @@ class Trainer:
         seen, teacher_seen = image, teacher
         if self.method.augmentation:
             seen = jitter(image, draw)
-            teacher_seen = self.detector.teacher_features(seen)
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                teacher_seen = self.detector.teacher_features(seen)
             _, student_autoencoder = self._student(seen, top, left)
         normalised = self.detector.normalise(seen).contiguous(memory_format=torch.channels_last)
         autoencoder = self.detector.autoencoder(normalised).float()

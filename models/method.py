@@ -21,7 +21,9 @@ class Method:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    teacher: str = "lite0"  # or "pdn", the distilled PDN-S that ships, or a file that `inspector distill` has made
+    teacher: str = (
+        "lite0"  # or "pdn", the distilled PDN-S that ships, or a file that `inspector distill` made, beside the recipe
+    )
     instance_norm: bool = True  # in the auto-encoder, before every activation, and a ReLU at its decoder's start
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in the auto-encoder's decoder
     separation: bool = True  # L_DFSC (Eq 6)
@@ -43,6 +45,7 @@ class Method:
     heads: tuple[Head, ...] = HEADS  # scores beside the maps'
 
 
+SHIPPED_TEACHERS = ("lite0", "pdn")
 REPORT = Method(teacher="pdn", whitening=False, heads=())
 EFFICIENTAD = replace(
     REPORT, instance_norm=False, dropout=0.2, separation=False, momentum=0.0, sigmoid=False, augmentation=True,
@@ -53,7 +56,7 @@ _BARE = replace(EFFICIENTAD, dropout=0.0, augmentation=False, penalty=False)  # 
 NAMED: dict[str, Method] = {
     "efficientad": EFFICIENTAD,
     "dfsc": REPORT,
-    **{f"dfsc-m{margin:g}": replace(REPORT, margin=margin) for margin in (0.0, 0.2, 0.4, 1.0, 2.0)},
+    **{f"dfsc-m{margin:g}": replace(REPORT, margin=margin) for margin in (0.0, 0.2, 1.0, 2.0)},
     "inspector": Method(),
     "inspector-pdn": Method(teacher="pdn"),
 }
@@ -96,4 +99,4 @@ def load_method(path: Path) -> Method:
         raise DataError(f"{path}: {key}: {first['msg']} (got {first['input']!r})") from error
     if "patch" in method.heads and not method.whitening:
         raise DataError(f"{path}: training.heads: patch needs whitening = true")
-    return method
+    return method if method.teacher in SHIPPED_TEACHERS else replace(method, teacher=str(path.parent / method.teacher))

@@ -54,7 +54,8 @@ def train(
     if region is not None:
         require_shape(region, normals.format)
         detector.inspect_only(region)
-    learned = f"{normals.fingerprint} {settings.schedule} {settings.method}"
+    teacher = hashlib.sha256(b"".join(value.numpy().tobytes() for value in detector.teacher.state_dict().values()))
+    learned = f"{normals.fingerprint} {settings.schedule} {settings.method} {teacher.hexdigest()}"
     with denormals_as_zero():
         seconds = fit(
             detector,

@@ -8,7 +8,6 @@ from models.calibrate import (
     Looks,
     ResidualMoments,
     allowed_rejects,
-    beaten_by,
     calibrate,
     choose_largest,
     choose_maps,
@@ -18,6 +17,7 @@ from models.calibrate import (
     fit_places,
     trimmed_moments,
     whitening_of,
+    wins,
 )
 from models.detector import Detector, Evidence
 from models.grid import GRID
@@ -92,20 +92,32 @@ def test_the_share_of_good_images_that_are_beaten_is_the_auroc() -> None:
     rng = np.random.default_rng(0)
     good, fake = (torch.from_numpy(rng.normal(mean, 1, 60).round(1)) for mean in (0, 1))  # rounded: there are ties
     labels = [0] * 60 + [1] * 60
-    assert beaten_by(good, fake).mean() == pytest.approx(roc_auc_score(labels, torch.cat([good, fake])))
+    assert wins(good, fake).mean() == pytest.approx(roc_auc_score(labels, torch.cat([good, fake])))
 
 
 def test_of_equal_choices_the_largest_is_taken() -> None:
-    beaten = np.random.default_rng(0).uniform(size=50)
-    assert choose_largest(np.stack([beaten, beaten, beaten]), [1, 3, 2]) == 1
+    won = np.random.default_rng(0).uniform(size=(50, 20)).round()
+    assert choose_largest(np.stack([won, won, won]), [1, 3, 2]) == 1
 
 
 def test_a_part_that_does_harm_is_left_out_and_one_that_may_not_is_kept() -> None:
-    beaten = np.random.default_rng(0).uniform(0.5, 1, size=50)
-    doubtful, harmful = beaten.copy(), beaten - 0.3
-    doubtful[:3] -= (0.1, 0.1, -0.1)  # three fakes of fifty are no proof
-    assert choose_largest(np.stack([beaten, doubtful]), [1, 2]) == 1
-    assert choose_largest(np.stack([beaten, harmful]), [1, 2]) == 0
+    won = np.ones((50, 20))
+    doubtful, harmful = won.copy(), won.copy()
+    doubtful[:3] = 0  # three fakes of fifty, of which two are lost and one is won, are no proof
+    base = won.copy()
+    base[2] = 0
+    doubtful[2] = 1
+    harmful[np.random.default_rng(0).uniform(size=won.shape) < 0.3] = 0
+    assert choose_largest(np.stack([base, doubtful]), [1, 2]) == 1
+    assert choose_largest(np.stack([won, harmful]), [1, 2]) == 0
+
+
+def test_one_good_image_of_ten_does_not_decide() -> None:
+    """A part that is loud on one good image loses a tenth to every fake; that is one image's word."""
+    without = np.ones((80, 10))
+    with_it = without.copy()
+    with_it[:, 0] = 0
+    assert choose_largest(np.stack([without, with_it]), [1, 2]) == 1
 
 
 @pytest.mark.usefixtures("tiny_networks")
@@ -158,7 +170,7 @@ def test_residuals_are_whitened_by_their_own_covariance_about_each_places_mean()
     detector = Detector()
     mixing = torch.randn(C, C, generator=torch.Generator().manual_seed(1))
     offset = 10 * torch.randn(3, C, GRID, GRID)
-    moments = ResidualMoments()
+    moments = ResidualMoments(detector.region)
     drawn = [offset + torch.einsum("ij,kjhw->kihw", mixing, torch.randn(3, C, GRID, GRID)) for _ in range(20)]
     for residuals in drawn:
         moments.add(residuals)

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import cv2
 import numpy as np
 import pytest
@@ -29,8 +31,24 @@ def fakes(sources: list[Tensor]) -> list[Fake]:
     return make_fakes(sources, 0, per_kind=PER_KIND)
 
 
-def test_there_are_so_many_of_every_kind(fakes: list[Fake]) -> None:
-    assert [fake.kind for fake in fakes] == [kind for kind in EDITS for _ in range(PER_KIND)]
+def test_there_are_at_most_so_many_of_every_kind(fakes: list[Fake]) -> None:
+    counts = Counter(fake.kind for fake in fakes)
+    assert set(counts) >= set(EDITS) - {"missing"}  # from a disc of one colour nothing can be missing
+    assert max(counts.values()) == PER_KIND
+
+
+def test_a_kind_of_edit_that_would_not_show_is_left_out() -> None:
+    """Good images that are all the same have no mismatch."""
+    same = [source(0)] * 3
+    assert "mismatched" not in {fake.kind for fake in make_fakes(same, 0, per_kind=1)}
+
+
+def test_fakes_differ_where_the_part_is_inspected() -> None:
+    region = torch.zeros(1, 1, 64, 64)
+    region[..., 24:40, 16:48] = 1
+    inside = slice(4 * 24, 4 * 40), slice(4 * 16, 4 * 48)
+    for fake in make_fakes([source(0)], 0, per_kind=2, region=region):
+        assert (fake.image - source(0)).abs()[0, :, *inside].amax() > LEAST_CHANGE, fake.kind
 
 
 def test_a_fake_is_a_network_image(fakes: list[Fake]) -> None:
@@ -63,4 +81,4 @@ def test_fakes_of_grey_images_are_grey() -> None:
 def test_the_same_seed_gives_the_same_fakes_and_another_gives_others(fakes: list[Fake], sources: list[Tensor]) -> None:
     again, other = (make_fakes(sources, seed, per_kind=PER_KIND) for seed in (0, 1))
     assert all(torch.equal(one.image, two.image) for one, two in zip(fakes, again, strict=True))
-    assert not any(torch.equal(one.image, two.image) for one, two in zip(fakes, other, strict=True))
+    assert not any(torch.equal(one.image, two.image) for one in fakes for two in other)

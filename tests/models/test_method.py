@@ -15,7 +15,7 @@ def recipe(tmp_path: Path) -> Path:
 
 def test_a_recipe_switches_what_it_names_and_leaves_the_rest(recipe: Path) -> None:
     recipe.write_text('[training]\nteacher = "mine.safetensors"\nmargin = 1\nheads = ["global"]\nseparation = false\n')
-    expected = Method(teacher="mine.safetensors", margin=1.0, heads=("global",), separation=False)
+    expected = Method(teacher=str(recipe.parent / "mine.safetensors"), margin=1.0, heads=("global",), separation=False)
     assert load_method(recipe) == expected
 
 
@@ -95,5 +95,5 @@ def test_each_row_of_the_ablation_adds_one_element_to_the_one_before() -> None:
 
 
 def test_the_margins_of_the_report_differ_in_their_margin_only() -> None:
-    assert {NAMED[f"dfsc-m{margin}"].margin for margin in ("0", "0.2", "0.4", "1", "2")} == {0, 0.2, 0.4, 1, 2}
-    assert NAMED["dfsc-m0.4"] == NAMED["dfsc"] == REPORT
+    assert {NAMED[f"dfsc-m{margin}"].margin for margin in ("0", "0.2", "1", "2")} == {0, 0.2, 1, 2}
+    assert NAMED["dfsc"] == REPORT

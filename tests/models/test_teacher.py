@@ -69,3 +69,9 @@ def test_lite0_is_frozen_and_gives_one_feature_per_grid_cell() -> None:
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     with torch.inference_mode():
         assert teacher(torch.rand(1, 3, 256, 256)).shape == (1, teacher.channels, GRID, GRID)
+
+
+def test_the_teacher_that_ships_is_a_pdn_with_lite0s_channels() -> None:
+    teacher = open_teacher("pdn")
+    assert teacher.channels == Lite0Teacher.channels
+    assert all(torch.isfinite(parameter).all() for parameter in teacher.parameters())
