@@ -285,6 +285,7 @@ struct stage {
     _Atomic uint64_t repeated;
     _Atomic uint64_t opens;
     _Atomic uint64_t logged;
+    _Atomic uint64_t acquiring;
     _Alignas(64) struct exposure log[LOG_LENGTH];
 };
 
@@ -326,6 +327,7 @@ AT(underruns, 456);
 AT(repeated, 464);
 AT(opens, 472);
 AT(logged, 480);
+AT(acquiring, 488);
 AT(log, 512);
 _Static_assert(sizeof(struct exposure) == 24 && sizeof(struct stage) == 6656, "as LAYOUT in stage.py has it");
 
@@ -708,14 +710,14 @@ enum register_name {
     REGISTERS = CHUNK_ENABLE + 3
 };
 
-enum { CONTINUOUS, SINGLE_FRAME, MULTI_FRAME };        /* AcquisitionMode */
-enum { SOFTWARE, LINE0, LINE1, TRIGGER_SOURCES };      /* TriggerSource */
+enum { CONTINUOUS, SINGLE_FRAME, MULTI_FRAME };          /* AcquisitionMode */
+enum { SOFTWARE, LINE0, LINE1, TRIGGER_SOURCES };        /* TriggerSource */
 enum { RISING_EDGE, FALLING_EDGE, TRIGGER_ACTIVATIONS }; /* TriggerActivation; a pulse has one of each */
 enum chunk { CHUNK_FRAME_ID, CHUNK_TIMESTAMP, CHUNK_EXPOSURE_TIME, CHUNKS };
 enum { CHUNK_SIZE = 8, PADDING_VALUE = 0xFF };
 
-static const int64_t POLL_NS = 200 * 1000; /* how often an armed camera looks at its lines and for the next picture */
-static const int64_t HANG_POLL_NS = 10 * 1000000;
+static const int64_t POLL_NS = 200 * 1000;        /* how often an armed camera looks at its lines, and for pictures */
+static const int64_t SLOW_POLL_NS = 10 * 1000000; /* how often at what is not in a hurry: a switch of the stage */
 
 union value {
     int64_t whole;
@@ -747,24 +749,24 @@ struct device {
     void *handle, *remote_handle;
     struct identity identity;
     struct stage_file opened;
-    struct stage *stage;      /* opened.stage */
-    uint64_t power_cycles;    /* at opening: with every further one the camera has forgotten this connection */
-    uint32_t width, height;   /* copies, which nobody can change under our feet, as are those that follow */
+    struct stage *stage;    /* opened.stage */
+    uint64_t power_cycles;  /* at opening: with every further one the camera has forgotten this connection */
+    uint32_t width, height; /* copies, as are those that follow: nobody can change them under our feet */
     uint32_t channels, slots;
     const uint8_t *pictures;
     struct stream *stream;
 
     union value registers[REGISTERS];
+    uint32_t padding; /* the stage's line_padding at AcquisitionStart */
     pthread_t thread;
     bool started;  /* the thread is to be joined */
     bool running;  /* the camera acquires */
     bool stopping; /* and is to end */
     bool exposing;
     bool triggered; /* by software */
-    uint32_t padding;
     uint64_t frame_id;
-    int64_t tick_ns; /* free run: when the last exposure was due */
-    uint8_t *memory; /* the frame that was exposed last, as it goes over the wire */
+    int64_t tick_ns;     /* free run: when the last exposure was due */
+    uint8_t *memory;     /* the frame that was exposed last, as it goes over the wire */
     uint8_t *between[2]; /* two lines on their way there */
 };
 
@@ -981,10 +983,13 @@ static bool exposure_begins(struct device *camera)
     return line_triggers(camera->stage, (int)setting(camera, TRIGGER_SOURCE) - LINE0);
 }
 
+/* A software trigger wakes the camera; for lines and pictures it has to look. */
 static int64_t next_look_ns(const struct device *camera)
 {
-    int64_t next = now_ns() + POLL_NS, due = camera->tick_ns + period_ns(camera);
-    return !setting(camera, TRIGGER_MODE) && due > next ? due : next;
+    int64_t now = now_ns(), due = camera->tick_ns + period_ns(camera);
+    if (setting(camera, TRIGGER_MODE))
+        return now + (setting(camera, TRIGGER_SOURCE) == SOFTWARE ? SLOW_POLL_NS : POLL_NS);
+    return due > now + POLL_NS ? due : now + POLL_NS;
 }
 
 static int64_t frames_to_expose(const struct device *camera)
@@ -1014,6 +1019,7 @@ static void *acquire(void *argument)
     arm(camera, 0);
     miss_triggers(camera);
     camera->running = false;
+    camera->stage->acquiring = 0;
     announce_change();
     pthread_mutex_unlock(&lock);
     return NULL;
@@ -1051,6 +1057,7 @@ static GC_ERROR camera_start(struct device *camera)
     if (pthread_create(&camera->thread, NULL, acquire, camera) != 0)
         return fail(GC_ERR_ERROR, "no thread for the camera");
     camera->started = camera->running = true;
+    camera->stage->acquiring = 1;
     arm(camera, watched_line(camera));
     return GC_ERR_SUCCESS;
 }
@@ -1667,9 +1674,9 @@ static GC_ERROR buffer_info(struct buffer *buffer, int32_t command, struct reply
     }
 }
 
-static bool has_chunks(const struct frame *frame)
+static bool has_chunks(const struct buffer *buffer)
 {
-    return frame->size > frame->image_size;
+    return buffer->frame.size > buffer->frame.image_size && !is_incomplete(buffer);
 }
 
 static size_t delivered_lines(const struct buffer *buffer)
@@ -1700,7 +1707,7 @@ static GC_ERROR frame_info(const struct buffer *buffer, int32_t command, struct 
     case BUFFER_INFO_PIXEL_ENDIANNESS: return give_int32(reply, PIXELENDIANNESS_LITTLE);
     case BUFFER_INFO_DATA_SIZE: return give_size(reply, frame->size);
     case BUFFER_INFO_DATA_LARGER_THAN_BUFFER: return give_bool(reply, frame->size > buffer->size);
-    case BUFFER_INFO_CONTAINS_CHUNKDATA: return give_bool(reply, has_chunks(frame));
+    case BUFFER_INFO_CONTAINS_CHUNKDATA: return give_bool(reply, has_chunks(buffer));
     default: return unknown_command(command);
     }
 }
@@ -1742,7 +1749,7 @@ static GC_ERROR stream_chunks(void *stream_handle, void *buffer_handle, struct s
     const struct frame *frame = &buffer->frame;
     struct single_chunk_data found[CHUNKS];
     size_t number = 0;
-    for (int chunk = 0; chunk < CHUNKS && !is_incomplete(buffer); chunk++)
+    for (int chunk = 0; chunk < CHUNKS && has_chunks(buffer); chunk++)
         if (frame->chunks[chunk]) {
             ptrdiff_t offset = (ptrdiff_t)(frame->image_size + number * CHUNK_SIZE);
             found[number++] = (struct single_chunk_data){(uint64_t)chunk + 1, offset, CHUNK_SIZE};
@@ -1817,7 +1824,7 @@ static void wait_for_event(const struct event *event, int64_t until_ns)
 {
     const struct buffer *first = event->stream->output.first;
     if (event->stream->device->stage->hang)
-        wait_until(now_ns() + HANG_POLL_NS);
+        wait_until(now_ns() + SLOW_POLL_NS);
     else
         wait_until(first && first->ready_ns > now_ns() && first->ready_ns < until_ns ? first->ready_ns : until_ns);
 }
@@ -2045,7 +2052,7 @@ static GC_ERROR device_open(const struct identity *identity, int32_t access, voi
         return fail(GC_ERR_OUT_OF_MEMORY, "no memory for a device");
     camera_reset(device);
     arm(device, 0); /* a process that died may have left it armed */
-    miss_pulses(device->stage);
+    device->stage->acquiring = 0;
     device->stage->opens++;
     device->next = library.devices;
     library.devices = device;
@@ -2439,7 +2446,7 @@ static struct entry *answering_port(void *handle)
 {
     struct entry *port;
     while ((port = find_port(handle)) && camera_behind(port) && camera_behind(port)->stage->hang)
-        wait_until(now_ns() + HANG_POLL_NS);
+        wait_until(now_ns() + SLOW_POLL_NS);
     return port;
 }
 
@@ -2582,7 +2589,7 @@ __attribute__((constructor)) static void set_up(void)
 static void abort_if_told(void)
 {
     for (struct device *device = library.devices; device; device = device->next)
-        if (atomic_exchange(&device->stage->abort, 0))
+        if (device->stage->abort && atomic_exchange(&device->stage->abort, 0))
             abort();
 }
 

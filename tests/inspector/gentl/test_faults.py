@@ -172,8 +172,6 @@ def test_a_slow_transport_delays_and_loses_nothing(producer: Path) -> None:
         for _ in range(4):
             stage.show(PICTURE, 1)
         camera.start()
-        assert until(lambda: stage.counters.delivered == 4)
-        assert camera.data_streams[0].num_awaiting_delivery == 0
         assert frame_ids(camera, 4) == [1, 2, 3, 4]
         assert time.monotonic_ns() - stage.exposures()[-1].exposed_ns > 100_000_000
 

@@ -123,9 +123,9 @@ def test_a_pulse_exposes(producer: Path, line: int) -> None:
         configure(camera, TriggerMode="On", TriggerSource=f"Line{line}", TriggerActivation="RisingEdge")
         stage.show(picture(3), 1)
         stage.pulse(line)  # nobody listens
-        assert stage.armed_line is None
+        assert (stage.acquiring, stage.armed_line) == (False, None)
         camera.start()
-        assert stage.armed_line == line
+        assert (stage.acquiring, stage.armed_line) == (True, line)
         assert fetched(camera, timeout=0.05) is None
         pulsed_ns = time.monotonic_ns()
         stage.pulse(line)
@@ -134,7 +134,7 @@ def test_a_pulse_exposes(producer: Path, line: int) -> None:
         assert stage.counters.missed_triggers == 2
         assert 0 < stage.exposures()[0].exposed_ns - pulsed_ns < 100_000_000
         camera.stop()
-        assert stage.armed_line is None
+        assert (stage.acquiring, stage.armed_line) == (False, None)
 
 
 def test_a_pulse_during_an_exposure_is_missed(producer: Path) -> None:
