@@ -540,40 +540,26 @@ static size_t line_bytes(const struct format *format, uint32_t width)
     return (size_t)width * (format->code >> 16 & 0xFF) / 8; /* the PFNC keeps the bits of a pixel in its codes */
 }
 
-/* Sizes are size_t in what follows: compilers make vectors only of indices that do not wrap.
- * Shuffling three channels is what AVX2 is good at: such functions are built twice, and the loader chooses. */
-#if defined(__x86_64__) && defined(__GLIBC__)
+/* What works on every pixel is built twice, with AVX2 and without, and the loader chooses. Sizes are size_t there:
+ * compilers make vectors only of indices that do not wrap. */
+#if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
 #define FAST __attribute__((target_clones("avx2", "default")))
 #else
 #define FAST
 #endif
 
-/* A factor as factor / 65536 * 2^shift, for arithmetic in 16 bits, which compilers turn into vectors. */
-struct brightness {
-    uint16_t factor;
-    unsigned shift;
-};
-
-static struct brightness brightness_of(double exposure_us, double gain_db)
+/* What exposure and gain multiply the picture by, in 1/256; from 255 on, 1 becomes white. */
+static uint32_t brightness_of(double exposure_us, double gain_db)
 {
-    double factor = fmin(exposure_us / DEFAULT_EXPOSURE_US * pow(10, gain_db / 20), 255); /* then 1 is as good as 255 */
-    struct brightness brightness = {0};
-    for (; factor >= 0.99999; factor /= 2)
-        brightness.shift++;
-    brightness.factor = (uint16_t)(factor * 65536 + 0.5);
-    return brightness;
+    double brightness = exposure_us / DEFAULT_EXPOSURE_US * pow(10, gain_db / 20);
+    return (uint32_t)(fmin(brightness, 255) * 256 + 0.5);
 }
 
-/* Multiplies in steps of 1/256, rounds, and saturates. */
-static void expose_values(struct brightness brightness, const uint8_t *source, size_t count, uint8_t *exposed)
+FAST static void expose_values(uint32_t brightness, const uint8_t *source, size_t count, uint8_t *restrict exposed)
 {
-    const uint16_t most = UINT16_MAX >> brightness.shift;
     for (size_t i = 0; i < count; i++) {
-        uint16_t value = (uint16_t)((uint32_t)(uint16_t)(source[i] << 8) * brightness.factor >> 16);
-        value = value < most ? value : most;
-        value = (uint16_t)(value << brightness.shift);
-        value = value < UINT16_MAX - 128 ? value + 128 : UINT16_MAX;
-        exposed[i] = (uint8_t)(value >> 8);
+        uint32_t value = (source[i] * brightness + 128) >> 8;
+        exposed[i] = (uint8_t)(value < 255 ? value : 255);
     }
 }
 
@@ -611,10 +597,8 @@ FAST static void triple(const uint8_t *line, size_t width, uint8_t *restrict sam
 static void take_samples(const struct format *format, const uint8_t *line, bool is_grey, uint32_t y, size_t width,
                          uint8_t *samples)
 {
-    if (is_grey && format->colour == RGB)
+    if (is_grey)
         triple(line, width, samples);
-    else if (is_grey)
-        memcpy(samples, line, width);
     else if (format->colour == RGB)
         take_colours(line, width, format->order, samples);
     else if (format->colour == BAYER)
@@ -631,7 +615,7 @@ static uint16_t deepen(uint8_t sample, unsigned depth)
 
 typedef uint16_t unaligned_uint16 __attribute__((aligned(1))); /* lines with padding begin anywhere */
 
-static void store_16_bit(const uint8_t *samples, size_t width, unsigned depth, unaligned_uint16 *restrict line)
+FAST static void store_16_bit(const uint8_t *samples, size_t width, unsigned depth, unaligned_uint16 *restrict line)
 {
     for (size_t x = 0; x < width; x++)
         line[x] = deepen(samples[x], depth);
@@ -649,23 +633,27 @@ static inline void store_packed(const uint8_t *samples, size_t width, unsigned d
 
 static void store_samples(const struct format *format, const uint8_t *samples, size_t width, uint8_t *line)
 {
-    if (format->packed && format->depth == 10)
-        store_packed(samples, width, 10, line);
-    else if (format->packed)
-        store_packed(samples, width, 12, line);
-    else if (format->depth > 8)
+    if (!format->packed)
         store_16_bit(samples, width, format->depth, (unaligned_uint16 *)line);
+    else if (format->depth == 10)
+        store_packed(samples, width, 10, line);
     else
-        memcpy(line, samples, line_bytes(format, width));
+        store_packed(samples, width, 12, line);
 }
 
-/* From a line of the picture to a line of the image. The two lines in between have room for three channels. */
-static void convert_line(const struct format *format, struct brightness brightness, const uint8_t *source, bool is_grey,
+/* From a line of the picture to a line of the image, with two lines for what is between, of three channels each. */
+static void convert_line(const struct format *format, uint32_t brightness, const uint8_t *source, bool is_grey,
                          uint32_t y, size_t width, uint8_t *const between[2], uint8_t *line)
 {
-    expose_values(brightness, source, is_grey ? width : 3 * width, between[0]);
-    take_samples(format, between[0], is_grey, y, width, between[1]);
-    store_samples(format, between[1], width, line);
+    bool is_deep = format->depth > 8;
+    bool is_direct = is_grey && format->colour != RGB; /* grey is luma already, and any colour of a mosaic */
+    uint8_t *samples = is_deep ? between[1] : line;
+    uint8_t *exposed = is_direct ? samples : between[0];
+    expose_values(brightness, source, is_grey ? width : 3 * width, exposed);
+    if (!is_direct)
+        take_samples(format, exposed, is_grey, y, width, samples);
+    if (is_deep)
+        store_samples(format, samples, width, line);
 }
 
 /* --------------------------------------------------------------------------------------------------- Camera ------ */
@@ -844,7 +832,7 @@ static const uint8_t *next_picture(struct device *camera, int64_t *part)
 
 static void render(struct device *camera, const struct frame *frame, const uint8_t *picture, double gain_db)
 {
-    struct brightness brightness = brightness_of(frame->exposure_us, gain_db);
+    uint32_t brightness = brightness_of(frame->exposure_us, gain_db);
     size_t filled = line_bytes(frame->format, frame->width);
     for (uint32_t y = 0; y < frame->height; y++) {
         uint8_t *line = camera->memory + y * (filled + frame->padding);
