@@ -484,7 +484,9 @@ def _known_errors() -> tuple[type[Exception], ...]:
     if "export.parity" in sys.modules:
         from export.parity import ParityError
 
-        known += (ParityError, FloatingPointError)
+        known += (ParityError,)
+    if "models.loop" in sys.modules:
+        known += (FloatingPointError,)
     return known
 
 

@@ -1,6 +1,5 @@
 """Trains a detector's networks on network images with the DFSC loss. Knows no file but its checkpoint."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +12,14 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.checkpoint import Checkpoint
 from models.corpus import texture
 from models.detector import Detector
 from models.dfsc import Outputs, total_loss
 from models.grid import GRID, NETWORK_SIDE, crop_for_pdn
+from models.loop import learn
 from models.progress import Progress
 
 CROP = 24  # grid cells along a side of the crop that the student is trained on
-CHECKPOINT_SECONDS = 30.0
-REPORT_STEPS = 10  # between two reports of progress
 AVERAGED_SHARE = 1 / 6  # of the steps, at most, go into the moving average of the networks
 WARM_UP_SHARE = 0.03  # of the steps, until the learning rate is 95 % of its value
 DROP_SHARE = 0.9  # of the steps, after which the learning rate is a tenth
@@ -177,24 +174,15 @@ def fit(
 
     Returns:
         seconds spent, those before an interruption included.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
     """
     started = time.monotonic()
     trainer = Trainer(detector, images, schedule)
     trainer.cache_teacher(progress)
-    first, spent = 0, 0.0
-    if earlier := Checkpoint.load(checkpoint, key):
-        trainer.restore(earlier.state)
-        first, spent = earlier.step, earlier.seconds
-    saved = time.monotonic()
-    for step in range(first, schedule.steps):
-        current = trainer.step(step)
-        if (step + 1) % REPORT_STEPS == 0 or step + 1 == schedule.steps:
-            loss = current.item()
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss is {loss} after {step + 1} steps: train with another --seed")
-            progress("training", step + 1, schedule.steps, f"loss {loss:.3f}")
-        if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == schedule.steps:
-            Checkpoint(key, step + 1, spent + time.monotonic() - started, trainer.state()).save(checkpoint)
-            saved = time.monotonic()
+    earlier = learn(
+        trainer, schedule.steps, stage="training", started=started, checkpoint=checkpoint, key=key, progress=progress
+    )
     trainer.finish()
-    return spent + time.monotonic() - started
+    return earlier + time.monotonic() - started
