@@ -134,8 +134,11 @@ class Detector(nn.Module):
         return Evidence(residuals, embedding, self.components(teacher, self.region))
 
     def teacher_features(self, image: Tensor) -> Tensor:
-        """(B, 3, 256, 256) in 0..1 -> (B, C, 64, 64), each channel standardised on the training images."""
-        features: Tensor = self.teacher(image)
+        """(B, 3, 256, 256) in 0..1 -> (B, C, 64, 64), standardised."""
+        return self.standardise(self.teacher(image))
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """The teacher's features (B, C, 64, 64), each channel in deviations of the training images' from their mean."""
         return (features - self.teacher_mean) / self.teacher_std
 
     def normalise(self, image: Tensor) -> Tensor:

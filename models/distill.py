@@ -26,7 +26,7 @@ from models.efficientad import Size, pdn
 from models.grid import GRID, IMAGENET_MEAN, IMAGENET_STD, NETWORK_SIDE, crop_for_pdn
 from models.loop import learn
 from models.progress import Progress
-from models.teacher import Lite0Teacher
+from models.teacher import Lite0Teacher, channel_moments
 
 CELLS = 12  # grid cells along a side of a crop
 BATCH = 4  # views a step
@@ -87,7 +87,7 @@ def distill(
     rng = np.random.default_rng(settings.seed)
     examples = describe(backbone, [(learned, rng)] * settings.views, progress, "describing views")
     judged = describe(backbone, [(held_out, rng)] * max(8, settings.views // 20), progress, "describing held-out views")
-    mean, deviation = channel_moments(examples)
+    mean, deviation = channel_moments([item.features for item in examples])
     torch.manual_seed(settings.seed)
     network = pdn(settings.size, mean.shape[1]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = out.with_suffix(".checkpoint")
@@ -142,13 +142,6 @@ def describe(
         examples.append(Example((_tensor(small) - IMAGENET_MEAN) / IMAGENET_STD, features.half()))
         progress(stage, done, len(draws))
     return examples
-
-
-def channel_moments(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel, (1, C, 1, 1) both."""
-    mean = torch.stack([item.features.float().mean(dim=(0, 2, 3)) for item in examples]).mean(dim=0).view(1, -1, 1, 1)
-    squares = [(item.features.float() - mean).square().mean(dim=(0, 2, 3)) for item in examples]
-    return mean, torch.stack(squares).mean(dim=0).sqrt().clamp(min=1e-6).view(1, -1, 1, 1)
 
 
 class Distiller:

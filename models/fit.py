@@ -18,6 +18,7 @@ from models.dfsc import Outputs, total_loss
 from models.grid import GRID, NETWORK_SIDE, crop_for_pdn
 from models.loop import learn
 from models.progress import Progress
+from models.teacher import channel_moments
 
 CROP = 24  # grid cells along a side of the crop that the student is trained on
 AVERAGED_SHARE = 1 / 6  # of the steps, at most, go into the moving average of the networks
@@ -78,12 +79,9 @@ class Trainer:
         for done, image in enumerate(self.images, start=1):
             self.features.append(self.detector.teacher(image.to(self.device)).half())
             progress("learning features", done, len(self.images))
-        mean = torch.stack([item.float().mean(dim=(0, 2, 3)) for item in self.features]).mean(dim=0).view(1, -1, 1, 1)
-        variance = torch.stack([(item.float() - mean).square().mean(dim=(0, 2, 3)) for item in self.features]).mean(
-            dim=0
-        )
+        mean, deviation = channel_moments(self.features)
         self.detector.teacher_mean.copy_(mean)
-        self.detector.teacher_std.copy_(variance.sqrt().clamp(min=1e-6).view(1, -1, 1, 1))
+        self.detector.teacher_std.copy_(deviation)
 
     def step(self, step: int) -> Tensor:
         """One step of Eq 7 on one image: the auto-encoder sees all of it, the student a crop (exact, being unpadded).
@@ -117,7 +115,7 @@ class Trainer:
         top, left = (int(corner) for corner in draw.integers(0, GRID - cells + 1, size=2))
         crop = (..., slice(top, top + cells), slice(left, left + cells))
         image = self.images[index].to(self.device)
-        teacher = (self.features[index].float() - self.detector.teacher_mean) / self.detector.teacher_std
+        teacher = self.detector.standardise(self.features[index].float())
         student_teacher, student_autoencoder = self._student(image, top, left)
         seen, teacher_seen = image, teacher
         if self.method.augmentation:
