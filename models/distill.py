@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -20,10 +19,10 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from models.backbone import WideResNet101
-from models.corpus import View, photographs, view
+from models.corpus import as_tensor, photographs, shrink, view
 from models.data import DataError
 from models.efficientad import Size, pdn
-from models.grid import GRID, IMAGENET_MEAN, IMAGENET_STD, NETWORK_SIDE, crop_for_pdn
+from models.grid import GRID, IMAGENET_MEAN, IMAGENET_STD, crop_for_pdn
 from models.loop import learn
 from models.progress import Progress
 from models.teacher import Lite0Teacher, channel_moments
@@ -85,8 +84,9 @@ def distill(
     started = time.monotonic()
     learned, held_out = split(photographs(folder), settings.seed)
     rng = np.random.default_rng(settings.seed)
-    examples = describe(backbone, [(learned, rng)] * settings.views, progress, "describing views")
-    judged = describe(backbone, [(held_out, rng)] * max(8, settings.views // 20), progress, "describing held-out views")
+    held_out_views = max(8, settings.views // 20)
+    examples = describe(backbone, learned, rng, settings.views, stage="describing views", progress=progress)
+    judged = describe(backbone, held_out, rng, held_out_views, stage="describing held-out views", progress=progress)
     mean, deviation = channel_moments([item.features for item in examples])
     torch.manual_seed(settings.seed)
     network = pdn(settings.size, mean.shape[1]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -131,16 +131,15 @@ def split(photos: Sequence[Path], seed: int) -> tuple[list[Path], list[Path]]:
 
 @torch.inference_mode()
 def describe(
-    backbone: nn.Module, draws: Sequence[tuple[Sequence[Path], np.random.Generator]], progress: Progress, stage: str
+    backbone: nn.Module, photos: Sequence[Path], rng: np.random.Generator, count: int, *, stage: str, progress: Progress
 ) -> list[Example]:
     """Draw views and let the backbone describe each, averaged over 3 x 3 cells (EfficientAD's patchified features)."""
     examples = []
-    for done, (photos, rng) in enumerate(draws, start=1):
+    for done in range(1, count + 1):
         seen = view(photos, rng)
-        features = F.avg_pool2d(backbone(_tensor(seen)), 3, stride=1, padding=1, count_include_pad=False)
-        small = np.asarray(cv2.resize(seen, (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
-        examples.append(Example((_tensor(small) - IMAGENET_MEAN) / IMAGENET_STD, features.half()))
-        progress(stage, done, len(draws))
+        features = F.avg_pool2d(backbone(as_tensor(seen)), 3, stride=1, padding=1, count_include_pad=False)
+        examples.append(Example((as_tensor(shrink(seen)) - IMAGENET_MEAN) / IMAGENET_STD, features.half()))
+        progress(stage, done, count)
     return examples
 
 
@@ -211,10 +210,6 @@ def _batch(
         wanted.append(item.features[..., top : top + CELLS, left : left + CELLS].float())
     stacked = torch.cat(images).contiguous(memory_format=torch.channels_last)
     return stacked, (torch.cat(wanted) - mean) / deviation
-
-
-def _tensor(pixels: View) -> Tensor:
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
 def _save(network: nn.Module, out: Path, record: dict[str, object]) -> None:

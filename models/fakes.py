@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.corpus import texture
+from models.corpus import shrink, texture
 from models.grid import NETWORK_SIDE
 
 Pixels: TypeAlias = npt.NDArray[np.float32]  # (256, 256, 3) in 0..1
@@ -100,7 +100,7 @@ def _stain(source: Pixels, _other: Pixels, rng: np.random.Generator) -> tuple[Pi
 
 def _foreign(source: Pixels, _other: Pixels, rng: np.random.Generator) -> tuple[Pixels, Mask]:
     """A patch of some other surface (Perlin-noise anomalies of DRAEM, Zavrtanik et al. 2021)."""
-    surface = cv2.resize(texture(rng), source.shape[1::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    surface = shrink(texture(rng)).astype(np.float32) / 255
     share = np.float32(rng.uniform(0.3, 0.9))
     return np.asarray(source + share * (surface - source), np.float32), _soft(_blob(rng, 0.001, 0.05), 1)
 

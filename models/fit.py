@@ -5,17 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.corpus import texture
+from models.corpus import as_tensor, shrink, texture
 from models.detector import Detector
 from models.dfsc import Outputs, total_loss
-from models.grid import GRID, NETWORK_SIDE, crop_for_pdn
+from models.grid import GRID, crop_for_pdn
 from models.loop import learn
 from models.progress import Progress
 from models.teacher import channel_moments
@@ -161,8 +160,7 @@ def jitter(image: Tensor, draw: np.random.Generator) -> Tensor:
 
 def stranger(draw: np.random.Generator) -> Tensor:
     """A picture of something else, (1, 3, 256, 256); EfficientAD takes ImageNet, which cannot be had everywhere."""
-    pixels = cv2.resize(texture(draw), (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    return as_tensor(shrink(texture(draw)))
 
 
 def fit(
