@@ -192,9 +192,8 @@ def fit_components(detector: Detector, train: Sequence[Tensor], seed: int) -> No
     sample = torch.cat(drawn).double().numpy()
     clusters = MiniBatchKMeans(head.COUNT, n_init=3, batch_size=4096, random_state=seed).fit(sample)
     distance = clusters.transform(sample).min(axis=1)
-    sharpness = 10 / (
-        np.square(distance).mean() + 1e-6
-    )  # a cell as far from its centre as usual is nearly all of one component
+    # a cell as far from its centre as usual is nearly all of one component
+    sharpness = 10 / (np.square(distance).mean() + 1e-6)
     centres = torch.from_numpy(clusters.cluster_centers_)
     head.weight.copy_(2 * sharpness * centres)
     head.bias.copy_(-sharpness * centres.square().sum(dim=1, keepdim=True))
