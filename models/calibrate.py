@@ -105,7 +105,7 @@ def raw_parts(detector: Detector, looks: Looks) -> Tensor:
 
 def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callable[[int], None]) -> None:
     """Fit all that measures how far an image is from the training images."""
-    places = set(np.linspace(0, len(train) - 1, min(len(train), PLACE_IMAGES)).round().astype(int).tolist())
+    places = set(evenly(len(train), PLACE_IMAGES))
     embeddings, components, residuals, kept = [], [], ResidualMoments(detector.region), []
     for index, image in enumerate(train):
         evidence = detector.evidence(image)
@@ -121,6 +121,11 @@ def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callabl
     fit_distance(detector.component_distance, torch.stack(components))
     residuals.fit(detector)
     fit_places(detector, kept)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Indices of at most so many of `count` things, from all over their order."""
+    return [int(index) for index in np.linspace(0, count - 1, min(count, most)).round()]
 
 
 def choose_maps(detector: Detector, good: Looks, fake: Looks) -> None:
