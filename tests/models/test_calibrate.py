@@ -5,7 +5,6 @@ from sklearn.metrics import roc_auc_score
 
 from models import calibrate as module
 from models.calibrate import (
-    Looks,
     ResidualMoments,
     allowed_rejects,
     calibrate,
@@ -20,9 +19,8 @@ from models.calibrate import (
     whitening_of,
     wins,
 )
-from models.detector import Detector, Evidence
+from models.detector import Detector
 from models.grid import GRID
-from models.heads import Components
 from models.method import Method
 
 from .tiny import TinyTeacher
@@ -154,8 +152,7 @@ def test_a_map_that_is_blind_to_fakes_is_left_out() -> None:
     good, fake = quiet.clone(), quiet.clone()
     good[:, 1] += torch.exp(5 * torch.rand(30, 1, 1, generator=torch.Generator().manual_seed(0)) + 5)
     fake[:, 0] += 10
-    evidence = [Evidence(torch.zeros(0), torch.zeros(2 * C), torch.zeros(Components.DIMENSION))] * 30
-    choose_maps(detector, Looks(good, evidence), Looks(fake, evidence))
+    choose_maps(detector, good, fake)
     assert detector.map_weight[:2].flatten().tolist() == [1, 0]
 
 
@@ -170,8 +167,7 @@ def test_a_place_that_varies_more_needs_a_larger_difference() -> None:
         one[..., GRID // 2 :] *= 3 * torch.rand((), generator=generator)
         residuals.append(one)
     fit_places(detector, residuals)
-    same = Evidence(torch.full((3, C, GRID, GRID), 3.0), torch.zeros(0), torch.zeros(0))
-    maps = detector.at_place(detector.distances(same))
+    maps = detector.at_place(detector.distances(torch.full((3, C, GRID, GRID), 3.0)))
     calm, lively = maps[..., : GRID // 2 - 2], maps[..., GRID // 2 + 2 :]
     assert calm.min() > lively.max() > 0
 
