@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from inspector import learning
+from inspector import learning, looking
 from inspector.command import JsonFile, make_parent, plainly
 
 app = typer.Typer(
@@ -21,7 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(learning.app)  # without a name: its commands are this one's, after those below
+app.add_typer(looking.app)  # without a name: its commands are this one's, after those below
+app.add_typer(learning.app)
 
 STATION = "Station"
 

@@ -56,11 +56,16 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from inspector.camera import CameraError
     from inspector.demo import DemoError
     from inspector.engine import EngineError
+    from inspector.image_file import ImageFileError
     from inspector.station import StationError
 
     known: tuple[type[Exception], ...] = (
-        StationError, BundleError, CameraError, EngineError, BusError, BenchError, DemoError, OSError,
+        ImageFileError, StationError, BundleError, CameraError, EngineError, BusError, BenchError, DemoError, OSError,
     )  # fmt: skip
+    if "inspector.stress" in sys.modules:
+        from inspector.stress import StressError
+
+        known += (StressError,)
     if "models.data" in sys.modules:
         from models.data import DataError
 

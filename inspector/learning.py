@@ -67,7 +67,7 @@ def demo(
 
     from export.package import package
     from inspector.bundle import load_bundle
-    from inspector.demo import run_line, write_station
+    from inspector.demo import Line, run_line, write_station
     from inspector.sample import write_dataset
     from models.benchmark import thumbnail_auroc
     from models.train import forget_checkpoint
@@ -94,9 +94,10 @@ def demo(
     show_figures(figures.model_dump())
     console.print(f"(the nearest 32 x 32 thumbnail of a good image, as a baseline: image AUROC {baseline:.3f})")
     typer.echo(f"pictures and histograms: {report / 'report.html'}\n")
-    station = write_station(folder, bundle=out, rate_hz=2.0, fault_rate=0.3, seed=7, parts=parts)
+    line = Line(parts=parts)
+    station = write_station(folder, bundle=out, line=line)
     typer.echo(f"a station on the simulated line: inspector run --station {station}")
-    typer.echo(run_line(station, console))
+    typer.echo(run_line(station, line, console))
 
 
 @app.command(rich_help_panel=LEARNING, epilog="Example: inspector train images/kit_tray --out kit_tray.bundle")
