@@ -44,162 +44,61 @@ typedef int32_t GC_ERROR;
 typedef uint8_t bool8_t;
 
 enum {
-    GC_ERR_SUCCESS = 0,
-    GC_ERR_ERROR = -1001,
-    GC_ERR_NOT_INITIALIZED = -1002,
-    GC_ERR_NOT_IMPLEMENTED = -1003,
-    GC_ERR_RESOURCE_IN_USE = -1004,
-    GC_ERR_ACCESS_DENIED = -1005,
-    GC_ERR_INVALID_HANDLE = -1006,
-    GC_ERR_INVALID_ID = -1007,
-    GC_ERR_INVALID_PARAMETER = -1009,
-    GC_ERR_IO = -1010,
-    GC_ERR_TIMEOUT = -1011,
-    GC_ERR_ABORT = -1012,
-    GC_ERR_NOT_AVAILABLE = -1014,
-    GC_ERR_INVALID_ADDRESS = -1015,
-    GC_ERR_BUFFER_TOO_SMALL = -1016,
-    GC_ERR_INVALID_INDEX = -1017,
-    GC_ERR_INVALID_VALUE = -1019,
-    GC_ERR_OUT_OF_MEMORY = -1021,
-    GC_ERR_BUSY = -1022,
+    GC_ERR_SUCCESS = 0, GC_ERR_ERROR = -1001, GC_ERR_NOT_INITIALIZED = -1002, GC_ERR_NOT_IMPLEMENTED = -1003,
+    GC_ERR_RESOURCE_IN_USE = -1004, GC_ERR_ACCESS_DENIED = -1005, GC_ERR_INVALID_HANDLE = -1006,
+    GC_ERR_INVALID_ID = -1007, GC_ERR_INVALID_PARAMETER = -1009, GC_ERR_IO = -1010, GC_ERR_TIMEOUT = -1011,
+    GC_ERR_ABORT = -1012, GC_ERR_NOT_AVAILABLE = -1014, GC_ERR_INVALID_ADDRESS = -1015,
+    GC_ERR_BUFFER_TOO_SMALL = -1016, GC_ERR_INVALID_INDEX = -1017, GC_ERR_INVALID_VALUE = -1019,
+    GC_ERR_OUT_OF_MEMORY = -1021, GC_ERR_BUSY = -1022,
 
-    INFO_DATATYPE_STRING = 1,
-    INFO_DATATYPE_INT32 = 5,
-    INFO_DATATYPE_UINT32 = 6,
-    INFO_DATATYPE_UINT64 = 8,
-    INFO_DATATYPE_PTR = 10,
-    INFO_DATATYPE_BOOL8 = 11,
-    INFO_DATATYPE_SIZET = 12,
+    INFO_DATATYPE_STRING = 1, INFO_DATATYPE_INT32 = 5, INFO_DATATYPE_UINT32 = 6, INFO_DATATYPE_UINT64 = 8,
+    INFO_DATATYPE_PTR = 10, INFO_DATATYPE_BOOL8 = 11, INFO_DATATYPE_SIZET = 12,
 
-    TL_INFO_ID = 0,
-    TL_INFO_VENDOR = 1,
-    TL_INFO_MODEL = 2,
-    TL_INFO_VERSION = 3,
-    TL_INFO_TLTYPE = 4,
-    TL_INFO_NAME = 5,
-    TL_INFO_PATHNAME = 6,
-    TL_INFO_DISPLAYNAME = 7,
-    TL_INFO_CHAR_ENCODING = 8,
-    TL_INFO_GENTL_VER_MAJOR = 9,
-    TL_INFO_GENTL_VER_MINOR = 10,
-    TL_CHAR_ENCODING_UTF8 = 1,
+    TL_INFO_ID = 0, TL_INFO_VENDOR = 1, TL_INFO_MODEL = 2, TL_INFO_VERSION = 3, TL_INFO_TLTYPE = 4, TL_INFO_NAME = 5,
+    TL_INFO_PATHNAME = 6, TL_INFO_DISPLAYNAME = 7, TL_INFO_CHAR_ENCODING = 8, TL_INFO_GENTL_VER_MAJOR = 9,
+    TL_INFO_GENTL_VER_MINOR = 10, TL_CHAR_ENCODING_UTF8 = 1,
 
-    INTERFACE_INFO_ID = 0,
-    INTERFACE_INFO_DISPLAYNAME = 1,
-    INTERFACE_INFO_TLTYPE = 2,
+    INTERFACE_INFO_ID = 0, INTERFACE_INFO_DISPLAYNAME = 1, INTERFACE_INFO_TLTYPE = 2,
 
-    DEVICE_ACCESS_READONLY = 2,
-    DEVICE_ACCESS_CONTROL = 3,
-    DEVICE_ACCESS_EXCLUSIVE = 4,
-    DEVICE_ACCESS_STATUS_READWRITE = 1,
-    DEVICE_ACCESS_STATUS_NOACCESS = 3,
-    DEVICE_ACCESS_STATUS_BUSY = 4,
+    DEVICE_ACCESS_READONLY = 2, DEVICE_ACCESS_CONTROL = 3, DEVICE_ACCESS_EXCLUSIVE = 4,
+    DEVICE_ACCESS_STATUS_READWRITE = 1, DEVICE_ACCESS_STATUS_NOACCESS = 3, DEVICE_ACCESS_STATUS_BUSY = 4,
     DEVICE_ACCESS_STATUS_OPEN_READWRITE = 5,
 
-    DEVICE_INFO_ID = 0,
-    DEVICE_INFO_VENDOR = 1,
-    DEVICE_INFO_MODEL = 2,
-    DEVICE_INFO_TLTYPE = 3,
-    DEVICE_INFO_DISPLAYNAME = 4,
-    DEVICE_INFO_ACCESS_STATUS = 5,
-    DEVICE_INFO_USER_DEFINED_NAME = 6,
-    DEVICE_INFO_SERIAL_NUMBER = 7,
-    DEVICE_INFO_VERSION = 8,
-    DEVICE_INFO_TIMESTAMP_FREQUENCY = 9,
+    DEVICE_INFO_ID = 0, DEVICE_INFO_VENDOR = 1, DEVICE_INFO_MODEL = 2, DEVICE_INFO_TLTYPE = 3,
+    DEVICE_INFO_DISPLAYNAME = 4, DEVICE_INFO_ACCESS_STATUS = 5, DEVICE_INFO_USER_DEFINED_NAME = 6,
+    DEVICE_INFO_SERIAL_NUMBER = 7, DEVICE_INFO_VERSION = 8, DEVICE_INFO_TIMESTAMP_FREQUENCY = 9,
 
-    ACQ_QUEUE_INPUT_TO_OUTPUT = 0,
-    ACQ_QUEUE_OUTPUT_DISCARD = 1,
-    ACQ_QUEUE_ALL_TO_INPUT = 2,
-    ACQ_QUEUE_UNQUEUED_TO_INPUT = 3,
-    ACQ_QUEUE_ALL_DISCARD = 4,
+    ACQ_QUEUE_INPUT_TO_OUTPUT = 0, ACQ_QUEUE_OUTPUT_DISCARD = 1, ACQ_QUEUE_ALL_TO_INPUT = 2,
+    ACQ_QUEUE_UNQUEUED_TO_INPUT = 3, ACQ_QUEUE_ALL_DISCARD = 4,
 
-    STREAM_INFO_ID = 0,
-    STREAM_INFO_NUM_DELIVERED = 1,
-    STREAM_INFO_NUM_UNDERRUN = 2,
-    STREAM_INFO_NUM_ANNOUNCED = 3,
-    STREAM_INFO_NUM_QUEUED = 4,
-    STREAM_INFO_NUM_AWAIT_DELIVERY = 5,
-    STREAM_INFO_NUM_STARTED = 6,
-    STREAM_INFO_PAYLOAD_SIZE = 7,
-    STREAM_INFO_IS_GRABBING = 8,
-    STREAM_INFO_DEFINES_PAYLOADSIZE = 9,
-    STREAM_INFO_TLTYPE = 10,
-    STREAM_INFO_NUM_CHUNKS_MAX = 11,
-    STREAM_INFO_BUF_ANNOUNCE_MIN = 12,
+    STREAM_INFO_ID = 0, STREAM_INFO_NUM_DELIVERED = 1, STREAM_INFO_NUM_UNDERRUN = 2, STREAM_INFO_NUM_ANNOUNCED = 3,
+    STREAM_INFO_NUM_QUEUED = 4, STREAM_INFO_NUM_AWAIT_DELIVERY = 5, STREAM_INFO_NUM_STARTED = 6,
+    STREAM_INFO_PAYLOAD_SIZE = 7, STREAM_INFO_IS_GRABBING = 8, STREAM_INFO_DEFINES_PAYLOADSIZE = 9,
+    STREAM_INFO_TLTYPE = 10, STREAM_INFO_NUM_CHUNKS_MAX = 11, STREAM_INFO_BUF_ANNOUNCE_MIN = 12,
     STREAM_INFO_BUF_ALIGNMENT = 13,
 
-    BUFFER_INFO_BASE = 0,
-    BUFFER_INFO_SIZE = 1,
-    BUFFER_INFO_USER_PTR = 2,
-    BUFFER_INFO_TIMESTAMP = 3,
-    BUFFER_INFO_NEW_DATA = 4,
-    BUFFER_INFO_IS_QUEUED = 5,
-    BUFFER_INFO_IS_ACQUIRING = 6,
-    BUFFER_INFO_IS_INCOMPLETE = 7,
-    BUFFER_INFO_TLTYPE = 8,
-    BUFFER_INFO_SIZE_FILLED = 9,
-    BUFFER_INFO_WIDTH = 10,
-    BUFFER_INFO_HEIGHT = 11,
-    BUFFER_INFO_XOFFSET = 12,
-    BUFFER_INFO_YOFFSET = 13,
-    BUFFER_INFO_XPADDING = 14,
-    BUFFER_INFO_YPADDING = 15,
-    BUFFER_INFO_FRAMEID = 16,
-    BUFFER_INFO_IMAGEPRESENT = 17,
-    BUFFER_INFO_IMAGEOFFSET = 18,
-    BUFFER_INFO_PAYLOADTYPE = 19,
-    BUFFER_INFO_PIXELFORMAT = 20,
-    BUFFER_INFO_PIXELFORMAT_NAMESPACE = 21,
-    BUFFER_INFO_DELIVERED_IMAGEHEIGHT = 22,
-    BUFFER_INFO_DELIVERED_CHUNKPAYLOADSIZE = 23,
-    BUFFER_INFO_PIXEL_ENDIANNESS = 26,
-    BUFFER_INFO_DATA_SIZE = 27,
-    BUFFER_INFO_TIMESTAMP_NS = 28,
-    BUFFER_INFO_DATA_LARGER_THAN_BUFFER = 29,
-    BUFFER_INFO_CONTAINS_CHUNKDATA = 30,
-    BUFFER_INFO_IS_COMPOSITE = 31,
-    PAYLOAD_TYPE_IMAGE = 1,
-    PIXELFORMAT_NAMESPACE_PFNC_32BIT = 4,
-    PIXELENDIANNESS_LITTLE = 1,
+    BUFFER_INFO_BASE = 0, BUFFER_INFO_SIZE = 1, BUFFER_INFO_USER_PTR = 2, BUFFER_INFO_TIMESTAMP = 3,
+    BUFFER_INFO_NEW_DATA = 4, BUFFER_INFO_IS_QUEUED = 5, BUFFER_INFO_IS_ACQUIRING = 6, BUFFER_INFO_IS_INCOMPLETE = 7,
+    BUFFER_INFO_TLTYPE = 8, BUFFER_INFO_SIZE_FILLED = 9, BUFFER_INFO_WIDTH = 10, BUFFER_INFO_HEIGHT = 11,
+    BUFFER_INFO_XOFFSET = 12, BUFFER_INFO_YOFFSET = 13, BUFFER_INFO_XPADDING = 14, BUFFER_INFO_YPADDING = 15,
+    BUFFER_INFO_FRAMEID = 16, BUFFER_INFO_IMAGEPRESENT = 17, BUFFER_INFO_IMAGEOFFSET = 18,
+    BUFFER_INFO_PAYLOADTYPE = 19, BUFFER_INFO_PIXELFORMAT = 20, BUFFER_INFO_PIXELFORMAT_NAMESPACE = 21,
+    BUFFER_INFO_DELIVERED_IMAGEHEIGHT = 22, BUFFER_INFO_DELIVERED_CHUNKPAYLOADSIZE = 23,
+    BUFFER_INFO_PIXEL_ENDIANNESS = 26, BUFFER_INFO_DATA_SIZE = 27, BUFFER_INFO_TIMESTAMP_NS = 28,
+    BUFFER_INFO_DATA_LARGER_THAN_BUFFER = 29, BUFFER_INFO_CONTAINS_CHUNKDATA = 30, BUFFER_INFO_IS_COMPOSITE = 31,
+    PAYLOAD_TYPE_IMAGE = 1, PIXELFORMAT_NAMESPACE_PFNC_32BIT = 4, PIXELENDIANNESS_LITTLE = 1,
 
-    PORT_INFO_ID = 0,
-    PORT_INFO_VENDOR = 1,
-    PORT_INFO_MODEL = 2,
-    PORT_INFO_TLTYPE = 3,
-    PORT_INFO_MODULE = 4,
-    PORT_INFO_LITTLE_ENDIAN = 5,
-    PORT_INFO_BIG_ENDIAN = 6,
-    PORT_INFO_ACCESS_READ = 7,
-    PORT_INFO_ACCESS_WRITE = 8,
-    PORT_INFO_ACCESS_NA = 9,
-    PORT_INFO_ACCESS_NI = 10,
-    PORT_INFO_VERSION = 11,
-    PORT_INFO_PORTNAME = 12,
+    PORT_INFO_ID = 0, PORT_INFO_VENDOR = 1, PORT_INFO_MODEL = 2, PORT_INFO_TLTYPE = 3, PORT_INFO_MODULE = 4,
+    PORT_INFO_LITTLE_ENDIAN = 5, PORT_INFO_BIG_ENDIAN = 6, PORT_INFO_ACCESS_READ = 7, PORT_INFO_ACCESS_WRITE = 8,
+    PORT_INFO_ACCESS_NA = 9, PORT_INFO_ACCESS_NI = 10, PORT_INFO_VERSION = 11, PORT_INFO_PORTNAME = 12,
 
-    URL_INFO_URL = 0,
-    URL_INFO_SCHEMA_VER_MAJOR = 1,
-    URL_INFO_SCHEMA_VER_MINOR = 2,
-    URL_INFO_FILE_VER_MAJOR = 3,
-    URL_INFO_FILE_VER_MINOR = 4,
-    URL_INFO_FILE_VER_SUBMINOR = 5,
-    URL_INFO_FILE_REGISTER_ADDRESS = 7,
-    URL_INFO_FILE_SIZE = 8,
-    URL_INFO_SCHEME = 9,
-    URL_INFO_FILENAME = 10,
-    URL_SCHEME_LOCAL = 0,
+    URL_INFO_URL = 0, URL_INFO_SCHEMA_VER_MAJOR = 1, URL_INFO_SCHEMA_VER_MINOR = 2, URL_INFO_FILE_VER_MAJOR = 3,
+    URL_INFO_FILE_VER_MINOR = 4, URL_INFO_FILE_VER_SUBMINOR = 5, URL_INFO_FILE_REGISTER_ADDRESS = 7,
+    URL_INFO_FILE_SIZE = 8, URL_INFO_SCHEME = 9, URL_INFO_FILENAME = 10, URL_SCHEME_LOCAL = 0,
 
-    EVENT_NEW_BUFFER = 1,
-    EVENT_EVENT_TYPE = 0,
-    EVENT_NUM_IN_QUEUE = 1,
-    EVENT_NUM_FIRED = 2,
-    EVENT_SIZE_MAX = 3,
-    EVENT_INFO_DATA_SIZE_MAX = 4,
-    EVENT_DATA_ID = 0,
-    EVENT_DATA_VALUE = 1,
+    EVENT_NEW_BUFFER = 1, EVENT_EVENT_TYPE = 0, EVENT_NUM_IN_QUEUE = 1, EVENT_NUM_FIRED = 2, EVENT_SIZE_MAX = 3,
+    EVENT_INFO_DATA_SIZE_MAX = 4, EVENT_DATA_ID = 0, EVENT_DATA_VALUE = 1,
 };
-
-#define GENTL_INFINITE UINT64_MAX
 
 /* The standard packs its structures. */
 struct __attribute__((packed)) event_new_buffer {
@@ -386,6 +285,7 @@ struct stage {
     _Atomic uint64_t repeated;
     _Atomic uint64_t opens;
     _Atomic uint64_t logged;
+    _Atomic uint64_t acquiring;
     _Alignas(64) struct exposure log[LOG_LENGTH];
 };
 
@@ -427,11 +327,12 @@ AT(underruns, 456);
 AT(repeated, 464);
 AT(opens, 472);
 AT(logged, 480);
+AT(acquiring, 488);
 AT(log, 512);
 _Static_assert(sizeof(struct exposure) == 24 && sizeof(struct stage) == 6656, "as LAYOUT in stage.py has it");
 
-/* Bytes of the file that are locked, by whom: the process of the stage, and the process that has opened the camera. Such
- * locks end with their process, and they can be asked for without being taken, unlike flock's. */
+/* Bytes of the file that are locked, by the process of the stage and by the one that has opened the camera. Such locks
+ * end with their process, and unlike flock's they can be asked about without being taken. */
 enum { STAGE_BYTE = 0, CAMERA_BYTE = 1 };
 
 static struct flock write_lock_on(off_t byte)
@@ -513,7 +414,8 @@ static void stage_folder(char folder[PATH_MAX])
 
 enum kind { FREE, SYSTEM, INTERFACE, DEVICE, REMOTE_DEVICE, STREAM, BUFFER, EVENT };
 
-static const char *const KIND_NAMES[] = {"", "system", "interface", "device", "remote device", "stream", "buffer", "event"};
+static const char *const KIND_NAMES[] = {"",       "system", "interface", "device", "remote device",
+                                         "stream", "buffer", "event"};
 
 /* A handle is an index into this table and the generation of its entry, so that it never comes back to life. */
 static struct {
@@ -585,11 +487,17 @@ static GC_ERROR no_such(enum kind kind)
     if (!name)                                             \
         return no_such(kind)
 
+#define CHECK(handle, kind)        \
+    if (!handle_find(handle, kind)) \
+        return no_such(kind)
+
 #define NEEDS(pointer)                                                               \
     if (!(pointer))                                                                  \
         return fail(GC_ERR_INVALID_PARAMETER, "the pointer " #pointer " is missing")
 
 /* --------------------------------------------------------------------------------------------------- Pixels ------ */
+
+static const double DEFAULT_EXPOSURE_US = 5000; /* at which the image is as bright as the picture */
 
 enum colour { MONO, BAYER, RGB };
 
@@ -632,77 +540,87 @@ static size_t line_bytes(const struct format *format, uint32_t width)
     return (size_t)width * (format->code >> 16 & 0xFF) / 8; /* the PFNC keeps the bits of a pixel in its codes */
 }
 
-/* What exposure and gain make of each 8 bit value, and its share in the luma (BT.601 in 15 bits, as OpenCV has it). */
-struct tones {
-    uint8_t value[256];
-    uint32_t luma[3][256];
+/* Sizes are size_t in what follows: compilers make vectors only of indices that do not wrap.
+ * Shuffling three channels is what AVX2 is good at: such functions are built twice, and the loader chooses. */
+#if defined(__x86_64__) && defined(__GLIBC__)
+#define FAST __attribute__((target_clones("avx2", "default")))
+#else
+#define FAST
+#endif
+
+/* A factor as factor / 65536 * 2^shift, for arithmetic in 16 bits, which compilers turn into vectors. */
+struct brightness {
+    uint16_t factor;
+    unsigned shift;
 };
 
-static const uint32_t LUMA_WEIGHTS[3] = {9798, 19235, 3735};
-
-static void set_tones(struct tones *tones, double brightness)
+static struct brightness brightness_of(double exposure_us, double gain_db)
 {
-    for (int value = 0; value < 256; value++) {
-        double exposed = floor(value * brightness + 0.5);
-        tones->value[value] = exposed < 255 ? (uint8_t)exposed : 255;
-        for (int channel = 0; channel < 3; channel++)
-            tones->luma[channel][value] = LUMA_WEIGHTS[channel] * tones->value[value];
+    double factor = fmin(exposure_us / DEFAULT_EXPOSURE_US * pow(10, gain_db / 20), 255); /* then 1 is as good as 255 */
+    struct brightness brightness = {0};
+    for (; factor >= 0.99999; factor /= 2)
+        brightness.shift++;
+    brightness.factor = (uint16_t)(factor * 65536 + 0.5);
+    return brightness;
+}
+
+/* Multiplies in steps of 1/256, rounds, and saturates. */
+static void expose_values(struct brightness brightness, const uint8_t *source, size_t count, uint8_t *exposed)
+{
+    const uint16_t most = UINT16_MAX >> brightness.shift;
+    for (size_t i = 0; i < count; i++) {
+        uint16_t value = (uint16_t)((uint32_t)(uint16_t)(source[i] << 8) * brightness.factor >> 16);
+        value = value < most ? value : most;
+        value = (uint16_t)(value << brightness.shift);
+        value = value < UINT16_MAX - 128 ? value + 128 : UINT16_MAX;
+        exposed[i] = (uint8_t)(value >> 8);
     }
 }
 
-static void expose_samples(const struct tones *tones, const uint8_t *source, size_t count, uint8_t *samples)
+/* BT.601 in 15 bits, as OpenCV has it. */
+FAST static void take_luma(const uint8_t *line, size_t width, uint8_t *restrict samples)
 {
-    for (size_t i = 0; i < count; i++)
-        samples[i] = tones->value[source[i]];
+    for (size_t x = 0; x < width; x++)
+        samples[x] = (uint8_t)((9798 * line[3 * x] + 19235 * line[3 * x + 1] + 3735 * line[3 * x + 2] + 16384) >> 15);
 }
 
-static void expose_luma(const struct tones *tones, const uint8_t *source, uint32_t width, uint8_t *samples)
+FAST static void take_colours(const uint8_t *line, size_t width, const uint8_t order[3], uint8_t *restrict samples)
 {
-    for (uint32_t x = 0; x < width; x++, source += 3) {
-        uint32_t luma = tones->luma[0][source[0]] + tones->luma[1][source[1]] + tones->luma[2][source[2]];
-        samples[x] = (uint8_t)((luma + (1 << 14)) >> 15);
+    for (size_t x = 0; x < width; x++) {
+        samples[3 * x] = line[3 * x + order[0]];
+        samples[3 * x + 1] = line[3 * x + order[1]];
+        samples[3 * x + 2] = line[3 * x + order[2]];
     }
 }
 
-static void expose_bayer(const struct tones *tones, const uint8_t *source, uint32_t width, const uint8_t order[2],
+static void take_bayer(const uint8_t *line, size_t width, const uint8_t order[2], uint8_t *restrict samples)
+{
+    for (size_t x = 0; x < width; x += 2, line += 6) {
+        samples[x] = line[order[0]];
+        samples[x + 1] = line[3 + order[1]];
+    }
+}
+
+FAST static void triple(const uint8_t *line, size_t width, uint8_t *restrict samples)
+{
+    for (size_t x = 0; x < width; x++)
+        samples[3 * x] = samples[3 * x + 1] = samples[3 * x + 2] = line[x];
+}
+
+/* Line y of an exposed picture as 8 bit samples of the format's colours. */
+static void take_samples(const struct format *format, const uint8_t *line, bool is_grey, uint32_t y, size_t width,
                          uint8_t *samples)
 {
-    for (uint32_t x = 0; x < width; x += 2, source += 6) {
-        samples[x] = tones->value[source[order[0]]];
-        samples[x + 1] = tones->value[source[3 + order[1]]];
-    }
-}
-
-static void expose_colour(const struct tones *tones, const uint8_t *source, uint32_t width, const uint8_t order[3],
-                          uint8_t *samples)
-{
-    for (uint32_t x = 0; x < width; x++, source += 3, samples += 3) {
-        samples[0] = tones->value[source[order[0]]];
-        samples[1] = tones->value[source[order[1]]];
-        samples[2] = tones->value[source[order[2]]];
-    }
-}
-
-static void expose_grey_as_colour(const struct tones *tones, const uint8_t *source, uint32_t width, uint8_t *samples)
-{
-    for (uint32_t x = 0; x < width; x++, samples += 3)
-        samples[0] = samples[1] = samples[2] = tones->value[source[x]];
-}
-
-/* A line of the picture as 8 bit samples, in the format's colours. */
-static void expose_line(const struct format *format, const struct tones *tones, const uint8_t *source, bool is_grey,
-                        uint32_t y, uint32_t width, uint8_t *samples)
-{
-    if (format->colour == RGB && is_grey)
-        expose_grey_as_colour(tones, source, width, samples);
+    if (is_grey && format->colour == RGB)
+        triple(line, width, samples);
     else if (is_grey)
-        expose_samples(tones, source, width, samples);
+        memcpy(samples, line, width);
     else if (format->colour == RGB)
-        expose_colour(tones, source, width, format->order, samples);
+        take_colours(line, width, format->order, samples);
     else if (format->colour == BAYER)
-        expose_bayer(tones, source, width, format->order + 2 * (y % 2), samples);
+        take_bayer(line, width, format->order + 2 * (y % 2), samples);
     else
-        expose_luma(tones, source, width, samples);
+        take_luma(line, width, samples);
 }
 
 /* White is white at every depth: the low bits repeat the high ones. */
@@ -711,33 +629,43 @@ static uint16_t deepen(uint8_t sample, unsigned depth)
     return (uint16_t)(sample << (depth - 8) | sample >> (16 - depth));
 }
 
-static void store_16_bit(const uint8_t *samples, uint32_t width, unsigned depth, uint8_t *line)
+typedef uint16_t unaligned_uint16 __attribute__((aligned(1))); /* lines with padding begin anywhere */
+
+static void store_16_bit(const uint8_t *samples, size_t width, unsigned depth, unaligned_uint16 *restrict line)
 {
-    for (uint32_t x = 0; x < width; x++) {
-        uint16_t value = deepen(samples[x], depth);
-        line[2 * x] = (uint8_t)value;
-        line[2 * x + 1] = (uint8_t)(value >> 8);
+    for (size_t x = 0; x < width; x++)
+        line[x] = deepen(samples[x], depth);
+}
+
+/* The first pixel is in the lowest bits; four of 10 or 12 bits fill 5 or 6 bytes. */
+static inline void store_packed(const uint8_t *samples, size_t width, unsigned depth, uint8_t *restrict line)
+{
+    for (size_t x = 0; x < width; x += 4, line += depth / 2) {
+        uint64_t low = deepen(samples[x], depth) | (uint64_t)deepen(samples[x + 1], depth) << depth;
+        uint64_t high = deepen(samples[x + 2], depth) | (uint64_t)deepen(samples[x + 3], depth) << depth;
+        memcpy(line, &(uint64_t){low | high << 2 * depth}, depth / 2);
     }
 }
 
-/* The first pixel in the lowest bits. */
-static void store_packed(const uint8_t *samples, uint32_t width, unsigned depth, uint8_t *line)
+static void store_samples(const struct format *format, const uint8_t *samples, size_t width, uint8_t *line)
 {
-    uint32_t bits = 0;
-    unsigned count = 0;
-    for (uint32_t x = 0; x < width; x++) {
-        bits |= (uint32_t)deepen(samples[x], depth) << count;
-        for (count += depth; count >= 8; count -= 8, bits >>= 8)
-            *line++ = (uint8_t)bits;
-    }
-}
-
-static void store_line(const struct format *format, const uint8_t *samples, uint32_t width, uint8_t *line)
-{
-    if (format->packed)
-        store_packed(samples, width, format->depth, line);
+    if (format->packed && format->depth == 10)
+        store_packed(samples, width, 10, line);
+    else if (format->packed)
+        store_packed(samples, width, 12, line);
+    else if (format->depth > 8)
+        store_16_bit(samples, width, format->depth, (unaligned_uint16 *)line);
     else
-        store_16_bit(samples, width, format->depth, line);
+        memcpy(line, samples, line_bytes(format, width));
+}
+
+/* From a line of the picture to a line of the image. The two lines in between have room for three channels. */
+static void convert_line(const struct format *format, struct brightness brightness, const uint8_t *source, bool is_grey,
+                         uint32_t y, size_t width, uint8_t *const between[2], uint8_t *line)
+{
+    expose_values(brightness, source, is_grey ? width : 3 * width, between[0]);
+    take_samples(format, between[0], is_grey, y, width, between[1]);
+    store_samples(format, between[1], width, line);
 }
 
 /* --------------------------------------------------------------------------------------------------- Camera ------ */
@@ -782,15 +710,14 @@ enum register_name {
     REGISTERS = CHUNK_ENABLE + 3
 };
 
-enum { CONTINUOUS, SINGLE_FRAME, MULTI_FRAME };        /* AcquisitionMode */
-enum { SOFTWARE, LINE0, LINE1, TRIGGER_SOURCES };      /* TriggerSource */
+enum { CONTINUOUS, SINGLE_FRAME, MULTI_FRAME };          /* AcquisitionMode */
+enum { SOFTWARE, LINE0, LINE1, TRIGGER_SOURCES };        /* TriggerSource */
 enum { RISING_EDGE, FALLING_EDGE, TRIGGER_ACTIVATIONS }; /* TriggerActivation; a pulse has one of each */
 enum chunk { CHUNK_FRAME_ID, CHUNK_TIMESTAMP, CHUNK_EXPOSURE_TIME, CHUNKS };
 enum { CHUNK_SIZE = 8, PADDING_VALUE = 0xFF };
 
-static const double DEFAULT_EXPOSURE_US = 5000;
-static const int64_t POLL_NS = 200 * 1000; /* how often an armed camera looks at its lines and for the next picture */
-static const int64_t HANG_POLL_NS = 10 * 1000000;
+static const int64_t POLL_NS = 200 * 1000;        /* how often an armed camera looks at its lines, and for pictures */
+static const int64_t SLOW_POLL_NS = 10 * 1000000; /* how often at what is not in a hurry: a switch of the stage */
 
 union value {
     int64_t whole;
@@ -822,32 +749,34 @@ struct device {
     void *handle, *remote_handle;
     struct identity identity;
     struct stage_file opened;
-    struct stage *stage;      /* opened.stage */
-    uint64_t power_cycles;    /* at opening: with every further one the camera has forgotten this connection */
-    uint32_t width, height;   /* copies, which nobody can change under our feet, as are those that follow */
+    struct stage *stage;    /* opened.stage */
+    uint64_t power_cycles;  /* at opening: with every further one the camera has forgotten this connection */
+    uint32_t width, height; /* copies, as are those that follow: nobody can change them under our feet */
     uint32_t channels, slots;
     const uint8_t *pictures;
     struct stream *stream;
 
     union value registers[REGISTERS];
+    uint32_t padding; /* the stage's line_padding at AcquisitionStart */
     pthread_t thread;
     bool started;  /* the thread is to be joined */
     bool running;  /* the camera acquires */
     bool stopping; /* and is to end */
     bool exposing;
     bool triggered; /* by software */
-    uint32_t padding;
     uint64_t frame_id;
-    int64_t due_ns; /* free run: when the next exposure may begin */
-    uint8_t *memory; /* the frame that was exposed last, as it goes over the wire */
-    uint8_t *samples; /* one line */
+    int64_t tick_ns;     /* free run: when the last exposure was due */
+    uint8_t *memory;     /* the frame that was exposed last, as it goes over the wire */
+    uint8_t *between[2]; /* two lines on their way there */
 };
 
 static void transmit(struct device *camera, const struct frame *frame);
 
+/* Unplugged, plugged in again, or its stage's process has died. */
 static bool is_lost(const struct device *camera)
 {
-    return !camera->stage->present || camera->stage->power_cycles != camera->power_cycles;
+    return !camera->stage->present || camera->stage->power_cycles != camera->power_cycles ||
+           !is_locked(camera->opened.file, STAGE_BYTE);
 }
 
 static GC_ERROR does_not_answer(const struct device *camera)
@@ -913,18 +842,14 @@ static const uint8_t *next_picture(struct device *camera, int64_t *part)
     return camera->pictures + (size_t)(*part % camera->slots) * camera->width * camera->height * camera->channels;
 }
 
-static void render(struct device *camera, const struct frame *frame, const uint8_t *picture, double brightness)
+static void render(struct device *camera, const struct frame *frame, const uint8_t *picture, double gain_db)
 {
-    struct tones tones;
-    set_tones(&tones, brightness);
+    struct brightness brightness = brightness_of(frame->exposure_us, gain_db);
     size_t filled = line_bytes(frame->format, frame->width);
     for (uint32_t y = 0; y < frame->height; y++) {
         uint8_t *line = camera->memory + y * (filled + frame->padding);
-        uint8_t *samples = frame->format->depth == 8 ? line : camera->samples;
         const uint8_t *source = picture + ((size_t)(frame->y + y) * camera->width + frame->x) * camera->channels;
-        expose_line(frame->format, &tones, source, camera->channels == 1, y, frame->width, samples);
-        if (samples != line)
-            store_line(frame->format, samples, frame->width, line);
+        convert_line(frame->format, brightness, source, camera->channels == 1, y, frame->width, camera->between, line);
         memset(line + filled, PADDING_VALUE, frame->padding);
     }
 }
@@ -972,7 +897,7 @@ static void expose(struct device *camera)
 {
     struct stage *stage = camera->stage;
     struct frame frame = next_frame(camera);
-    double brightness = frame.exposure_us / DEFAULT_EXPOSURE_US * pow(10, camera->registers[GAIN].real / 20);
+    double gain_db = camera->registers[GAIN].real;
     int64_t part, begin_ns = now_ns();
     frame.id = ++camera->frame_id;
     frame.timestamp_ns = camera_clock_ns(stage, begin_ns);
@@ -982,7 +907,7 @@ static void expose(struct device *camera)
     pthread_mutex_unlock(&lock);
 
     if (picture)
-        render(camera, &frame, picture, brightness);
+        render(camera, &frame, picture, gain_db);
     else
         memset(camera->memory, 0, frame.image_size);
     append_chunks(camera, &frame);
@@ -1030,16 +955,18 @@ static bool software_triggers(struct device *camera)
     return triggered;
 }
 
+static int64_t period_ns(const struct device *camera)
+{
+    return setting(camera, FRAME_RATE_ENABLE) ? (int64_t)(1e9 / camera->registers[FRAME_RATE].real) : 0;
+}
+
 /* The rate is kept without drift, but time spent waiting for pictures is not made up for. */
 static bool free_run_begins(struct device *camera)
 {
-    int64_t now = now_ns();
-    if (now < camera->due_ns || camera->stage->written == camera->stage->taken)
+    int64_t now = now_ns(), due = camera->tick_ns + period_ns(camera);
+    if (now < due || camera->stage->written == camera->stage->taken)
         return false;
-    if (setting(camera, FRAME_RATE_ENABLE)) {
-        int64_t period_ns = (int64_t)(1e9 / camera->registers[FRAME_RATE].real);
-        camera->due_ns = (now - camera->due_ns < period_ns ? camera->due_ns : now) + period_ns;
-    }
+    camera->tick_ns = now - due < period_ns(camera) ? due : now;
     return true;
 }
 
@@ -1056,21 +983,21 @@ static bool exposure_begins(struct device *camera)
     return line_triggers(camera->stage, (int)setting(camera, TRIGGER_SOURCE) - LINE0);
 }
 
+/* A software trigger wakes the camera; for lines and pictures it has to look. */
 static int64_t next_look_ns(const struct device *camera)
 {
-    int64_t next_ns = now_ns() + POLL_NS;
-    return !setting(camera, TRIGGER_MODE) && camera->due_ns > next_ns ? camera->due_ns : next_ns;
+    int64_t now = now_ns(), due = camera->tick_ns + period_ns(camera);
+    if (setting(camera, TRIGGER_MODE))
+        return now + (setting(camera, TRIGGER_SOURCE) == SOFTWARE ? SLOW_POLL_NS : POLL_NS);
+    return due > now + POLL_NS ? due : now + POLL_NS;
 }
 
 static int64_t frames_to_expose(const struct device *camera)
 {
     switch (setting(camera, ACQUISITION_MODE)) {
-    case SINGLE_FRAME:
-        return 1;
-    case MULTI_FRAME:
-        return setting(camera, ACQUISITION_FRAME_COUNT);
-    default:
-        return INT64_MAX;
+    case SINGLE_FRAME: return 1;
+    case MULTI_FRAME: return setting(camera, ACQUISITION_FRAME_COUNT);
+    default: return INT64_MAX;
     }
 }
 
@@ -1092,6 +1019,7 @@ static void *acquire(void *argument)
     arm(camera, 0);
     miss_triggers(camera);
     camera->running = false;
+    camera->stage->acquiring = 0;
     announce_change();
     pthread_mutex_unlock(&lock);
     return NULL;
@@ -1124,11 +1052,12 @@ static GC_ERROR camera_start(struct device *camera)
         return fail(GC_ERR_OUT_OF_MEMORY, "no memory for a frame of %zu bytes", frame.size);
     camera->memory = memory;
     camera->frame_id = 0;
-    camera->due_ns = 0;
+    camera->tick_ns = 0;
     camera->stopping = camera->exposing = camera->triggered = false;
     if (pthread_create(&camera->thread, NULL, acquire, camera) != 0)
         return fail(GC_ERR_ERROR, "no thread for the camera");
     camera->started = camera->running = true;
+    camera->stage->acquiring = 1;
     arm(camera, watched_line(camera));
     return GC_ERR_SUCCESS;
 }
@@ -1189,45 +1118,30 @@ static bool is_step(int64_t value, int64_t least, int64_t most, int64_t step)
 static bool is_allowed(const struct device *camera, enum register_name name, union value value)
 {
     switch (name) {
-    case WIDTH:
-        return is_step(value.whole, 16, camera->width - setting(camera, OFFSET_X), 4);
-    case HEIGHT:
-        return is_step(value.whole, 16, camera->height - setting(camera, OFFSET_Y), 2);
-    case OFFSET_X:
-        return is_step(value.whole, 0, camera->width - setting(camera, WIDTH), 4);
-    case OFFSET_Y:
-        return is_step(value.whole, 0, camera->height - setting(camera, HEIGHT), 2);
-    case PIXEL_FORMAT:
-        return find_format(value.whole) != NULL;
-    case ACQUISITION_MODE:
-        return is_step(value.whole, CONTINUOUS, MULTI_FRAME, 1);
-    case ACQUISITION_FRAME_COUNT:
-        return is_step(value.whole, 1, UINT16_MAX, 1);
-    case FRAME_RATE:
-        return value.real >= 0.1 && value.real <= 10000;
-    case EXPOSURE_TIME:
-        return value.real >= 10 && value.real <= 1000000;
-    case GAIN:
-        return value.real >= 0 && value.real <= 24;
-    case TRIGGER_SOURCE:
-        return is_step(value.whole, SOFTWARE, TRIGGER_SOURCES - 1, 1);
-    case TRIGGER_ACTIVATION:
-        return is_step(value.whole, RISING_EDGE, TRIGGER_ACTIVATIONS - 1, 1);
-    default:
-        return is_step(value.whole, 0, 1, 1);
+    case WIDTH: return is_step(value.whole, 16, camera->width - setting(camera, OFFSET_X), 4);
+    case HEIGHT: return is_step(value.whole, 16, camera->height - setting(camera, OFFSET_Y), 2);
+    case OFFSET_X: return is_step(value.whole, 0, camera->width - setting(camera, WIDTH), 4);
+    case OFFSET_Y: return is_step(value.whole, 0, camera->height - setting(camera, HEIGHT), 2);
+    case PIXEL_FORMAT: return find_format(value.whole) != NULL;
+    case ACQUISITION_MODE: return is_step(value.whole, CONTINUOUS, MULTI_FRAME, 1);
+    case ACQUISITION_FRAME_COUNT: return is_step(value.whole, 1, UINT16_MAX, 1);
+    case FRAME_RATE: return value.real >= 0.1 && value.real <= 10000;
+    case EXPOSURE_TIME: return value.real >= 10 && value.real <= 1000000;
+    case GAIN: return value.real >= 0 && value.real <= 24;
+    case TRIGGER_SOURCE: return is_step(value.whole, SOFTWARE, TRIGGER_SOURCES - 1, 1);
+    case TRIGGER_ACTIVATION: return is_step(value.whole, RISING_EDGE, TRIGGER_ACTIVATIONS - 1, 1);
+    default: return is_step(value.whole, 0, 1, 1);
     }
 }
 
 static GC_ERROR execute(struct device *camera, enum register_name command)
 {
     switch (command) {
-    case ACQUISITION_START:
-        return camera_start(camera);
+    case ACQUISITION_START: return camera_start(camera);
     case ACQUISITION_STOP:
         camera_stop(camera->handle);
         return GC_ERR_SUCCESS;
-    case TRIGGER_SOFTWARE:
-        return camera_trigger(camera);
+    case TRIGGER_SOFTWARE: return camera_trigger(camera);
     default:
         camera->registers[TIMESTAMP_LATCH_VALUE].whole = (int64_t)camera_clock_ns(camera->stage, now_ns());
         return GC_ERR_SUCCESS;
@@ -1573,7 +1487,8 @@ static void append_announced(struct stream *stream, struct buffer *buffer)
     stream->announced++;
 }
 
-static GC_ERROR announce(struct stream *stream, void *memory, size_t size, bool is_ours, void *user_pointer, void **announced)
+static GC_ERROR announce(struct stream *stream, void *memory, size_t size, bool is_ours, void *user_pointer,
+                         void **announced)
 {
     struct buffer *buffer = calloc(1, sizeof *buffer);
     void *handle = buffer ? handle_new(BUFFER, buffer) : NULL;
@@ -1678,8 +1593,7 @@ static GC_ERROR stream_flush(void *handle, int32_t operation)
         queue_discard(&stream->input);
         queue_discard(&stream->output);
         break;
-    default:
-        return fail(GC_ERR_INVALID_PARAMETER, "flush operation %d is unknown", operation);
+    default: return fail(GC_ERR_INVALID_PARAMETER, "flush operation %d is unknown", operation);
     }
     announce_change();
     return GC_ERR_SUCCESS;
@@ -1710,35 +1624,21 @@ static GC_ERROR stream_info(void *handle, int32_t command, struct reply reply)
 {
     FIND(stream, stream, handle, STREAM);
     switch (command) {
-    case STREAM_INFO_ID:
-        return give_text(reply, STREAM_ID);
-    case STREAM_INFO_NUM_DELIVERED:
-        return give_uint64(reply, stream->delivered);
-    case STREAM_INFO_NUM_UNDERRUN:
-        return give_uint64(reply, stream->underruns);
-    case STREAM_INFO_NUM_ANNOUNCED:
-        return give_size(reply, stream->announced);
-    case STREAM_INFO_NUM_QUEUED:
-        return give_size(reply, stream->input.count);
-    case STREAM_INFO_NUM_AWAIT_DELIVERY:
-        return give_size(reply, count_ready(stream));
-    case STREAM_INFO_NUM_STARTED:
-        return give_uint64(reply, stream->started);
-    case STREAM_INFO_PAYLOAD_SIZE:
-        return give_size(reply, next_frame(stream->device).size);
-    case STREAM_INFO_IS_GRABBING:
-        return give_bool(reply, stream->grabbing);
-    case STREAM_INFO_DEFINES_PAYLOADSIZE:
-        return give_bool(reply, false);
-    case STREAM_INFO_TLTYPE:
-        return give_text(reply, TL_TYPE);
-    case STREAM_INFO_NUM_CHUNKS_MAX:
-        return give_size(reply, CHUNKS);
+    case STREAM_INFO_ID: return give_text(reply, STREAM_ID);
+    case STREAM_INFO_NUM_DELIVERED: return give_uint64(reply, stream->delivered);
+    case STREAM_INFO_NUM_UNDERRUN: return give_uint64(reply, stream->underruns);
+    case STREAM_INFO_NUM_ANNOUNCED: return give_size(reply, stream->announced);
+    case STREAM_INFO_NUM_QUEUED: return give_size(reply, stream->input.count);
+    case STREAM_INFO_NUM_AWAIT_DELIVERY: return give_size(reply, count_ready(stream));
+    case STREAM_INFO_NUM_STARTED: return give_uint64(reply, stream->started);
+    case STREAM_INFO_PAYLOAD_SIZE: return give_size(reply, next_frame(stream->device).size);
+    case STREAM_INFO_IS_GRABBING: return give_bool(reply, stream->grabbing);
+    case STREAM_INFO_DEFINES_PAYLOADSIZE: return give_bool(reply, false);
+    case STREAM_INFO_TLTYPE: return give_text(reply, TL_TYPE);
+    case STREAM_INFO_NUM_CHUNKS_MAX: return give_size(reply, CHUNKS);
     case STREAM_INFO_BUF_ANNOUNCE_MIN:
-    case STREAM_INFO_BUF_ALIGNMENT:
-        return give_size(reply, 1);
-    default:
-        return unknown_command(command);
+    case STREAM_INFO_BUF_ALIGNMENT: return give_size(reply, 1);
+    default: return unknown_command(command);
     }
 }
 
@@ -1759,36 +1659,24 @@ static GC_ERROR stream_buffer_id(void *handle, uint32_t index, void **found)
 static GC_ERROR buffer_info(struct buffer *buffer, int32_t command, struct reply reply)
 {
     switch (command) {
-    case BUFFER_INFO_BASE:
-        return give_pointer(reply, buffer->memory);
-    case BUFFER_INFO_SIZE:
-        return give_size(reply, buffer->size);
-    case BUFFER_INFO_USER_PTR:
-        return give_pointer(reply, buffer->user_pointer);
-    case BUFFER_INFO_NEW_DATA:
-        return give_bool(reply, buffer->is_new);
-    case BUFFER_INFO_IS_QUEUED:
-        return give_bool(reply, buffer->place == INPUT || buffer->place == OUTPUT);
-    case BUFFER_INFO_IS_ACQUIRING:
-        return give_bool(reply, buffer->place == FILLING);
-    case BUFFER_INFO_IS_INCOMPLETE:
-        return give_bool(reply, is_incomplete(buffer));
-    case BUFFER_INFO_TLTYPE:
-        return give_text(reply, TL_TYPE);
-    case BUFFER_INFO_SIZE_FILLED:
-        return give_size(reply, buffer->filled);
-    case BUFFER_INFO_IMAGEPRESENT:
-        return give_bool(reply, buffer->frame.id != 0);
-    case BUFFER_INFO_IS_COMPOSITE:
-        return give_bool(reply, false);
-    default:
-        return unknown_command(command);
+    case BUFFER_INFO_BASE: return give_pointer(reply, buffer->memory);
+    case BUFFER_INFO_SIZE: return give_size(reply, buffer->size);
+    case BUFFER_INFO_USER_PTR: return give_pointer(reply, buffer->user_pointer);
+    case BUFFER_INFO_NEW_DATA: return give_bool(reply, buffer->is_new);
+    case BUFFER_INFO_IS_QUEUED: return give_bool(reply, buffer->place == INPUT || buffer->place == OUTPUT);
+    case BUFFER_INFO_IS_ACQUIRING: return give_bool(reply, buffer->place == FILLING);
+    case BUFFER_INFO_IS_INCOMPLETE: return give_bool(reply, is_incomplete(buffer));
+    case BUFFER_INFO_TLTYPE: return give_text(reply, TL_TYPE);
+    case BUFFER_INFO_SIZE_FILLED: return give_size(reply, buffer->filled);
+    case BUFFER_INFO_IMAGEPRESENT: return give_bool(reply, buffer->frame.id != 0);
+    case BUFFER_INFO_IS_COMPOSITE: return give_bool(reply, false);
+    default: return unknown_command(command);
     }
 }
 
-static bool has_chunks(const struct frame *frame)
+static bool has_chunks(const struct buffer *buffer)
 {
-    return frame->size > frame->image_size;
+    return buffer->frame.size > buffer->frame.image_size && !is_incomplete(buffer);
 }
 
 static size_t delivered_lines(const struct buffer *buffer)
@@ -1802,43 +1690,25 @@ static GC_ERROR frame_info(const struct buffer *buffer, int32_t command, struct 
     const struct frame *frame = &buffer->frame;
     switch (command) {
     case BUFFER_INFO_TIMESTAMP: /* in ticks of a nanosecond */
-    case BUFFER_INFO_TIMESTAMP_NS:
-        return give_uint64(reply, frame->timestamp_ns);
-    case BUFFER_INFO_WIDTH:
-        return give_size(reply, frame->width);
-    case BUFFER_INFO_HEIGHT:
-        return give_size(reply, frame->height);
-    case BUFFER_INFO_XOFFSET:
-        return give_size(reply, frame->x);
-    case BUFFER_INFO_YOFFSET:
-        return give_size(reply, frame->y);
-    case BUFFER_INFO_XPADDING:
-        return give_size(reply, frame->padding);
+    case BUFFER_INFO_TIMESTAMP_NS: return give_uint64(reply, frame->timestamp_ns);
+    case BUFFER_INFO_WIDTH: return give_size(reply, frame->width);
+    case BUFFER_INFO_HEIGHT: return give_size(reply, frame->height);
+    case BUFFER_INFO_XOFFSET: return give_size(reply, frame->x);
+    case BUFFER_INFO_YOFFSET: return give_size(reply, frame->y);
+    case BUFFER_INFO_XPADDING: return give_size(reply, frame->padding);
     case BUFFER_INFO_YPADDING:
-    case BUFFER_INFO_IMAGEOFFSET:
-        return give_size(reply, 0);
-    case BUFFER_INFO_FRAMEID:
-        return give_uint64(reply, frame->id);
-    case BUFFER_INFO_PAYLOADTYPE:
-        return give_size(reply, PAYLOAD_TYPE_IMAGE);
-    case BUFFER_INFO_PIXELFORMAT:
-        return give_uint64(reply, frame->format->code);
-    case BUFFER_INFO_PIXELFORMAT_NAMESPACE:
-        return give_uint64(reply, PIXELFORMAT_NAMESPACE_PFNC_32BIT);
-    case BUFFER_INFO_DELIVERED_IMAGEHEIGHT:
-        return give_size(reply, delivered_lines(buffer));
-    case BUFFER_INFO_DELIVERED_CHUNKPAYLOADSIZE:
-        return give_size(reply, frame->size - frame->image_size);
-    case BUFFER_INFO_PIXEL_ENDIANNESS:
-        return give_int32(reply, PIXELENDIANNESS_LITTLE);
-    case BUFFER_INFO_DATA_SIZE:
-        return give_size(reply, frame->size);
-    case BUFFER_INFO_DATA_LARGER_THAN_BUFFER:
-        return give_bool(reply, frame->size > buffer->size);
-    case BUFFER_INFO_CONTAINS_CHUNKDATA:
-        return give_bool(reply, has_chunks(frame));
-    default:
-        return unknown_command(command);
+    case BUFFER_INFO_IMAGEOFFSET: return give_size(reply, 0);
+    case BUFFER_INFO_FRAMEID: return give_uint64(reply, frame->id);
+    case BUFFER_INFO_PAYLOADTYPE: return give_size(reply, PAYLOAD_TYPE_IMAGE);
+    case BUFFER_INFO_PIXELFORMAT: return give_uint64(reply, frame->format->code);
+    case BUFFER_INFO_PIXELFORMAT_NAMESPACE: return give_uint64(reply, PIXELFORMAT_NAMESPACE_PFNC_32BIT);
+    case BUFFER_INFO_DELIVERED_IMAGEHEIGHT: return give_size(reply, delivered_lines(buffer));
+    case BUFFER_INFO_DELIVERED_CHUNKPAYLOADSIZE: return give_size(reply, frame->size - frame->image_size);
+    case BUFFER_INFO_PIXEL_ENDIANNESS: return give_int32(reply, PIXELENDIANNESS_LITTLE);
+    case BUFFER_INFO_DATA_SIZE: return give_size(reply, frame->size);
+    case BUFFER_INFO_DATA_LARGER_THAN_BUFFER: return give_bool(reply, frame->size > buffer->size);
+    case BUFFER_INFO_CONTAINS_CHUNKDATA: return give_bool(reply, has_chunks(buffer));
+    default: return unknown_command(command);
     }
 }
 
@@ -1879,7 +1749,7 @@ static GC_ERROR stream_chunks(void *stream_handle, void *buffer_handle, struct s
     const struct frame *frame = &buffer->frame;
     struct single_chunk_data found[CHUNKS];
     size_t number = 0;
-    for (int chunk = 0; chunk < CHUNKS && !is_incomplete(buffer); chunk++)
+    for (int chunk = 0; chunk < CHUNKS && has_chunks(buffer); chunk++)
         if (frame->chunks[chunk]) {
             ptrdiff_t offset = (ptrdiff_t)(frame->image_size + number * CHUNK_SIZE);
             found[number++] = (struct single_chunk_data){(uint64_t)chunk + 1, offset, CHUNK_SIZE};
@@ -1954,7 +1824,7 @@ static void wait_for_event(const struct event *event, int64_t until_ns)
 {
     const struct buffer *first = event->stream->output.first;
     if (event->stream->device->stage->hang)
-        wait_until(now_ns() + HANG_POLL_NS);
+        wait_until(now_ns() + SLOW_POLL_NS);
     else
         wait_until(first && first->ready_ns > now_ns() && first->ready_ns < until_ns ? first->ready_ns : until_ns);
 }
@@ -1987,20 +1857,16 @@ static GC_ERROR event_data(void *handle, struct reply reply, uint64_t timeout_ms
 
 static GC_ERROR event_data_info(void *handle, const void *data, size_t size, int32_t command, struct reply reply)
 {
-    FIND(event, event, handle, EVENT);
-    (void)event;
+    CHECK(handle, EVENT);
     NEEDS(data);
     struct event_new_buffer given;
     if (size < sizeof given)
         return fail(GC_ERR_INVALID_PARAMETER, "event data of %zu bytes", size);
     memcpy(&given, data, sizeof given);
     switch (command) {
-    case EVENT_DATA_ID:
-        return give_pointer(reply, given.buffer);
-    case EVENT_DATA_VALUE:
-        return give_pointer(reply, given.user_pointer);
-    default:
-        return unknown_command(command);
+    case EVENT_DATA_ID: return give_pointer(reply, given.buffer);
+    case EVENT_DATA_VALUE: return give_pointer(reply, given.user_pointer);
+    default: return unknown_command(command);
     }
 }
 
@@ -2008,18 +1874,12 @@ static GC_ERROR event_info(void *handle, int32_t command, struct reply reply)
 {
     FIND(event, event, handle, EVENT);
     switch (command) {
-    case EVENT_EVENT_TYPE:
-        return give_int32(reply, EVENT_NEW_BUFFER);
-    case EVENT_NUM_IN_QUEUE:
-        return give_size(reply, count_ready(event->stream));
-    case EVENT_NUM_FIRED:
-        return give_uint64(reply, event->fired);
-    case EVENT_SIZE_MAX:
-        return give_size(reply, sizeof(struct event_new_buffer));
-    case EVENT_INFO_DATA_SIZE_MAX:
-        return give_size(reply, sizeof(void *));
-    default:
-        return unknown_command(command);
+    case EVENT_EVENT_TYPE: return give_int32(reply, EVENT_NEW_BUFFER);
+    case EVENT_NUM_IN_QUEUE: return give_size(reply, count_ready(event->stream));
+    case EVENT_NUM_FIRED: return give_uint64(reply, event->fired);
+    case EVENT_SIZE_MAX: return give_size(reply, sizeof(struct event_new_buffer));
+    case EVENT_INFO_DATA_SIZE_MAX: return give_size(reply, sizeof(void *));
+    default: return unknown_command(command);
     }
 }
 
@@ -2061,8 +1921,8 @@ static struct device *open_device(const char *path)
 static int32_t access_status(const char *path)
 {
     const struct device *device = open_device(path);
-    if (device)
-        return is_lost(device) ? DEVICE_ACCESS_STATUS_NOACCESS : DEVICE_ACCESS_STATUS_OPEN_READWRITE;
+    if (device && !is_lost(device))
+        return DEVICE_ACCESS_STATUS_OPEN_READWRITE;
     struct stage_file opened;
     if (!stage_open(path, &opened))
         return DEVICE_ACCESS_STATUS_NOACCESS;
@@ -2079,29 +1939,19 @@ static GC_ERROR identity_info(const struct identity *identity, int32_t command, 
 {
     char display[160];
     switch (command) {
-    case DEVICE_INFO_ID:
-        return give_text(reply, identity->id);
-    case DEVICE_INFO_VENDOR:
-        return give_text(reply, VENDOR);
-    case DEVICE_INFO_MODEL:
-        return give_text(reply, MODEL);
-    case DEVICE_INFO_TLTYPE:
-        return give_text(reply, TL_TYPE);
+    case DEVICE_INFO_ID: return give_text(reply, identity->id);
+    case DEVICE_INFO_VENDOR: return give_text(reply, VENDOR);
+    case DEVICE_INFO_MODEL: return give_text(reply, MODEL);
+    case DEVICE_INFO_TLTYPE: return give_text(reply, TL_TYPE);
     case DEVICE_INFO_DISPLAYNAME:
         snprintf(display, sizeof display, "%s %s (%s)", VENDOR, MODEL, identity->name);
         return give_text(reply, display);
-    case DEVICE_INFO_ACCESS_STATUS:
-        return give_int32(reply, access_status(identity->path));
-    case DEVICE_INFO_USER_DEFINED_NAME:
-        return give_text(reply, identity->user_id);
-    case DEVICE_INFO_SERIAL_NUMBER:
-        return give_text(reply, identity->serial);
-    case DEVICE_INFO_VERSION:
-        return give_text(reply, VERSION);
-    case DEVICE_INFO_TIMESTAMP_FREQUENCY:
-        return give_uint64(reply, 1000000000);
-    default:
-        return unknown_command(command);
+    case DEVICE_INFO_ACCESS_STATUS: return give_int32(reply, access_status(identity->path));
+    case DEVICE_INFO_USER_DEFINED_NAME: return give_text(reply, identity->user_id);
+    case DEVICE_INFO_SERIAL_NUMBER: return give_text(reply, identity->serial);
+    case DEVICE_INFO_VERSION: return give_text(reply, VERSION);
+    case DEVICE_INFO_TIMESTAMP_FREQUENCY: return give_uint64(reply, 1000000000);
+    default: return unknown_command(command);
     }
 }
 
@@ -2123,7 +1973,7 @@ static void device_free(struct device *device)
     handle_free(device->handle);
     stage_close(&device->opened); /* and with the file its lock */
     free(device->memory);
-    free(device->samples);
+    free(device->between[0]);
     free(device);
 }
 
@@ -2144,12 +1994,12 @@ static GC_ERROR device_close(void *handle)
 static struct device *device_new(const struct identity *identity, struct stage_file opened)
 {
     struct device *device = calloc(1, sizeof *device);
-    uint8_t *samples = malloc(opened.stage->width);
-    void *handle = device && samples ? handle_new(DEVICE, device) : NULL;
+    uint8_t *lines = malloc((size_t)2 * 3 * opened.stage->width);
+    void *handle = device && lines ? handle_new(DEVICE, device) : NULL;
     void *remote_handle = handle ? handle_new(REMOTE_DEVICE, device) : NULL;
     if (!remote_handle) {
         handle_free(handle);
-        free(samples);
+        free(lines);
         free(device);
         stage_close(&opened);
         return NULL;
@@ -2167,7 +2017,7 @@ static struct device *device_new(const struct identity *identity, struct stage_f
         .channels = stage->channels,
         .slots = stage->slots,
         .pictures = (const uint8_t *)stage + stage->header_size,
-        .samples = samples,
+        .between = {lines, lines + (size_t)3 * stage->width},
     };
     return device;
 }
@@ -2202,7 +2052,7 @@ static GC_ERROR device_open(const struct identity *identity, int32_t access, voi
         return fail(GC_ERR_OUT_OF_MEMORY, "no memory for a device");
     camera_reset(device);
     arm(device, 0); /* a process that died may have left it armed */
-    miss_pulses(device->stage);
+    device->stage->acquiring = 0;
     device->stage->opens++;
     device->next = library.devices;
     library.devices = device;
@@ -2220,8 +2070,7 @@ static GC_ERROR device_port(void *handle, void **port)
 
 static GC_ERROR device_stream_count(void *handle, uint32_t *count)
 {
-    FIND(device, device, handle, DEVICE);
-    (void)device;
+    CHECK(handle, DEVICE);
     NEEDS(count);
     *count = 1;
     return GC_ERR_SUCCESS;
@@ -2229,8 +2078,7 @@ static GC_ERROR device_stream_count(void *handle, uint32_t *count)
 
 static GC_ERROR device_stream_id(void *handle, uint32_t index, struct reply reply)
 {
-    FIND(device, device, handle, DEVICE);
-    (void)device;
+    CHECK(handle, DEVICE);
     return index == 0 ? give_text(reply, STREAM_ID) : fail(GC_ERR_INVALID_INDEX, "there is one stream");
 }
 
@@ -2238,15 +2086,12 @@ static GC_ERROR device_open_stream(void *handle, const char *id, void **stream)
 {
     FIND(device, device, handle, DEVICE);
     NEEDS(id);
-    return strcmp(id, STREAM_ID) == 0 ? stream_open(device, stream) : fail(GC_ERR_INVALID_ID, "there is no stream %s", id);
+    if (strcmp(id, STREAM_ID) != 0)
+        return fail(GC_ERR_INVALID_ID, "there is no stream %s", id);
+    return stream_open(device, stream);
 }
 
 /* --- interface */
-
-static GC_ERROR check_interface(void *handle)
-{
-    return handle_find(handle, INTERFACE) ? GC_ERR_SUCCESS : no_such(INTERFACE);
-}
 
 static bool list_stage(const char *path, struct identity *identity)
 {
@@ -2297,9 +2142,7 @@ static bool is_same_list(const struct identity *listed, size_t count)
 
 static GC_ERROR interface_update(void *handle, bool8_t *has_changed)
 {
-    GC_ERROR error = check_interface(handle);
-    if (error)
-        return error;
+    CHECK(handle, INTERFACE);
     struct identity *listed;
     size_t count = list_stages(&listed);
     if (has_changed)
@@ -2312,9 +2155,7 @@ static GC_ERROR interface_update(void *handle, bool8_t *has_changed)
 
 static GC_ERROR interface_device_count(void *handle, uint32_t *count)
 {
-    GC_ERROR error = check_interface(handle);
-    if (error)
-        return error;
+    CHECK(handle, INTERFACE);
     NEEDS(count);
     *count = (uint32_t)library.listed_count;
     return GC_ERR_SUCCESS;
@@ -2322,9 +2163,7 @@ static GC_ERROR interface_device_count(void *handle, uint32_t *count)
 
 static GC_ERROR interface_device_id(void *handle, uint32_t index, struct reply reply)
 {
-    GC_ERROR error = check_interface(handle);
-    if (error)
-        return error;
+    CHECK(handle, INTERFACE);
     if (index >= library.listed_count)
         return fail(GC_ERR_INVALID_INDEX, "there are %zu cameras", library.listed_count);
     return give_text(reply, library.listed[index].id);
@@ -2340,9 +2179,7 @@ static const struct identity *find_listed(const char *id)
 
 static GC_ERROR interface_device_info(void *handle, const char *id, int32_t command, struct reply reply)
 {
-    GC_ERROR error = check_interface(handle);
-    if (error)
-        return error;
+    CHECK(handle, INTERFACE);
     NEEDS(id);
     const struct identity *identity = find_listed(id);
     return identity ? identity_info(identity, command, reply) : fail(GC_ERR_INVALID_ID, "there is no camera %s", id);
@@ -2350,9 +2187,7 @@ static GC_ERROR interface_device_info(void *handle, const char *id, int32_t comm
 
 static GC_ERROR interface_open_device(void *handle, const char *id, int32_t access, void **device)
 {
-    GC_ERROR error = check_interface(handle);
-    if (error)
-        return error;
+    CHECK(handle, INTERFACE);
     NEEDS(id);
     NEEDS(device);
     const struct identity *identity = find_listed(id);
@@ -2362,28 +2197,22 @@ static GC_ERROR interface_open_device(void *handle, const char *id, int32_t acce
 static GC_ERROR interface_info(int32_t command, struct reply reply)
 {
     switch (command) {
-    case INTERFACE_INFO_ID:
-        return give_text(reply, INTERFACE_ID);
-    case INTERFACE_INFO_DISPLAYNAME:
-        return give_text(reply, "Stages in shared memory");
-    case INTERFACE_INFO_TLTYPE:
-        return give_text(reply, TL_TYPE);
-    default:
-        return unknown_command(command);
+    case INTERFACE_INFO_ID: return give_text(reply, INTERFACE_ID);
+    case INTERFACE_INFO_DISPLAYNAME: return give_text(reply, "Stages in shared memory");
+    case INTERFACE_INFO_TLTYPE: return give_text(reply, TL_TYPE);
+    default: return unknown_command(command);
     }
 }
 
 static GC_ERROR interface_info_of(void *handle, int32_t command, struct reply reply)
 {
-    GC_ERROR error = check_interface(handle);
-    return error ? error : interface_info(command, reply);
+    CHECK(handle, INTERFACE);
+    return interface_info(command, reply);
 }
 
 static GC_ERROR interface_close(void *handle)
 {
-    GC_ERROR error = check_interface(handle);
-    if (error)
-        return error;
+    CHECK(handle, INTERFACE);
     while (library.devices)
         device_close(library.devices->handle);
     free(library.listed);
@@ -2396,11 +2225,6 @@ static GC_ERROR interface_close(void *handle)
 
 /* --- system */
 
-static GC_ERROR check_system(void *handle)
-{
-    return handle_find(handle, SYSTEM) ? GC_ERR_SUCCESS : no_such(SYSTEM);
-}
-
 static const char *library_path(void)
 {
     Dl_info info;
@@ -2411,30 +2235,18 @@ static GC_ERROR library_info(int32_t command, struct reply reply)
 {
     const char *path = library_path(), *slash = strrchr(path, '/');
     switch (command) {
-    case TL_INFO_ID:
-        return give_text(reply, "inspector");
-    case TL_INFO_VENDOR:
-        return give_text(reply, VENDOR);
-    case TL_INFO_MODEL:
-        return give_text(reply, "Simulated cameras");
-    case TL_INFO_VERSION:
-        return give_text(reply, VERSION);
-    case TL_INFO_TLTYPE:
-        return give_text(reply, TL_TYPE);
-    case TL_INFO_NAME:
-        return give_text(reply, slash ? slash + 1 : path);
-    case TL_INFO_PATHNAME:
-        return give_text(reply, path);
-    case TL_INFO_DISPLAYNAME:
-        return give_text(reply, "Inspector simulated cameras");
-    case TL_INFO_CHAR_ENCODING:
-        return give_int32(reply, TL_CHAR_ENCODING_UTF8);
-    case TL_INFO_GENTL_VER_MAJOR:
-        return give_uint32(reply, 1);
-    case TL_INFO_GENTL_VER_MINOR:
-        return give_uint32(reply, 6);
-    default:
-        return unknown_command(command);
+    case TL_INFO_ID: return give_text(reply, "inspector");
+    case TL_INFO_VENDOR: return give_text(reply, VENDOR);
+    case TL_INFO_MODEL: return give_text(reply, "Simulated cameras");
+    case TL_INFO_VERSION: return give_text(reply, VERSION);
+    case TL_INFO_TLTYPE: return give_text(reply, TL_TYPE);
+    case TL_INFO_NAME: return give_text(reply, slash ? slash + 1 : path);
+    case TL_INFO_PATHNAME: return give_text(reply, path);
+    case TL_INFO_DISPLAYNAME: return give_text(reply, "Inspector simulated cameras");
+    case TL_INFO_CHAR_ENCODING: return give_int32(reply, TL_CHAR_ENCODING_UTF8);
+    case TL_INFO_GENTL_VER_MAJOR: return give_uint32(reply, 1);
+    case TL_INFO_GENTL_VER_MINOR: return give_uint32(reply, 6);
+    default: return unknown_command(command);
     }
 }
 
@@ -2452,9 +2264,7 @@ static GC_ERROR system_open(void **handle)
 
 static GC_ERROR system_close(void *handle)
 {
-    GC_ERROR error = check_system(handle);
-    if (error)
-        return error;
+    CHECK(handle, SYSTEM);
     if (library.interface)
         interface_close(library.interface);
     handle_free(library.system);
@@ -2464,15 +2274,13 @@ static GC_ERROR system_close(void *handle)
 
 static GC_ERROR system_info(void *handle, int32_t command, struct reply reply)
 {
-    GC_ERROR error = check_system(handle);
-    return error ? error : library_info(command, reply);
+    CHECK(handle, SYSTEM);
+    return library_info(command, reply);
 }
 
 static GC_ERROR system_interface_count(void *handle, uint32_t *count)
 {
-    GC_ERROR error = check_system(handle);
-    if (error)
-        return error;
+    CHECK(handle, SYSTEM);
     NEEDS(count);
     *count = 1;
     return GC_ERR_SUCCESS;
@@ -2480,17 +2288,13 @@ static GC_ERROR system_interface_count(void *handle, uint32_t *count)
 
 static GC_ERROR system_interface_id(void *handle, uint32_t index, struct reply reply)
 {
-    GC_ERROR error = check_system(handle);
-    if (error)
-        return error;
+    CHECK(handle, SYSTEM);
     return index == 0 ? give_text(reply, INTERFACE_ID) : fail(GC_ERR_INVALID_INDEX, "there is one interface");
 }
 
 static GC_ERROR check_interface_id(void *system, const char *id)
 {
-    GC_ERROR error = check_system(system);
-    if (error)
-        return error;
+    CHECK(system, SYSTEM);
     NEEDS(id);
     return strcmp(id, INTERFACE_ID) == 0 ? GC_ERR_SUCCESS : fail(GC_ERR_INVALID_ID, "there is no interface %s", id);
 }
@@ -2519,9 +2323,7 @@ static GC_ERROR system_open_interface(void *handle, const char *id, void **inter
 /* There is always the one interface; only the first update finds something new. */
 static GC_ERROR system_update(void *handle, bool8_t *has_changed)
 {
-    GC_ERROR error = check_system(handle);
-    if (error)
-        return error;
+    CHECK(handle, SYSTEM);
     if (has_changed)
         *has_changed = !library.was_updated;
     library.was_updated = true;
@@ -2557,14 +2359,13 @@ static GC_ERROR give_handle(void *handle, void **parent)
 
 static GC_ERROR interface_parent(void *handle, void **parent)
 {
-    GC_ERROR error = check_interface(handle);
-    return error ? error : give_handle(library.system, parent);
+    CHECK(handle, INTERFACE);
+    return give_handle(library.system, parent);
 }
 
 static GC_ERROR device_parent(void *handle, void **parent)
 {
-    FIND(device, device, handle, DEVICE);
-    (void)device;
+    CHECK(handle, DEVICE);
     return give_handle(library.interface, parent);
 }
 
@@ -2615,15 +2416,11 @@ static const char *module_name(enum kind kind)
 static const char *module_id(const struct entry *module)
 {
     switch (module->kind) {
-    case SYSTEM:
-        return "inspector";
-    case INTERFACE:
-        return INTERFACE_ID;
+    case SYSTEM: return "inspector";
+    case INTERFACE: return INTERFACE_ID;
     case DEVICE:
-    case REMOTE_DEVICE:
-        return ((const struct device *)module->object)->identity.id;
-    default:
-        return STREAM_ID;
+    case REMOTE_DEVICE: return ((const struct device *)module->object)->identity.id;
+    default: return STREAM_ID;
     }
 }
 
@@ -2649,7 +2446,7 @@ static struct entry *answering_port(void *handle)
 {
     struct entry *port;
     while ((port = find_port(handle)) && camera_behind(port) && camera_behind(port)->stage->hang)
-        wait_until(now_ns() + HANG_POLL_NS);
+        wait_until(now_ns() + SLOW_POLL_NS);
     return port;
 }
 
@@ -2726,25 +2523,17 @@ static GC_ERROR url_text(struct description description, struct reply reply)
 static GC_ERROR url_info(struct description description, int32_t command, struct reply reply)
 {
     switch (command) {
-    case URL_INFO_URL:
-        return url_text(description, reply);
+    case URL_INFO_URL: return url_text(description, reply);
     case URL_INFO_SCHEMA_VER_MAJOR:
     case URL_INFO_SCHEMA_VER_MINOR:
-    case URL_INFO_FILE_VER_MAJOR:
-        return give_int32(reply, 1);
+    case URL_INFO_FILE_VER_MAJOR: return give_int32(reply, 1);
     case URL_INFO_FILE_VER_MINOR:
-    case URL_INFO_FILE_VER_SUBMINOR:
-        return give_int32(reply, 0);
-    case URL_INFO_FILE_REGISTER_ADDRESS:
-        return give_uint64(reply, XML_AT);
-    case URL_INFO_FILE_SIZE:
-        return give_uint64(reply, description.size);
-    case URL_INFO_SCHEME:
-        return give_int32(reply, URL_SCHEME_LOCAL);
-    case URL_INFO_FILENAME:
-        return give_text(reply, description.file);
-    default:
-        return unknown_command(command);
+    case URL_INFO_FILE_VER_SUBMINOR: return give_int32(reply, 0);
+    case URL_INFO_FILE_REGISTER_ADDRESS: return give_uint64(reply, XML_AT);
+    case URL_INFO_FILE_SIZE: return give_uint64(reply, description.size);
+    case URL_INFO_SCHEME: return give_int32(reply, URL_SCHEME_LOCAL);
+    case URL_INFO_FILENAME: return give_text(reply, description.file);
+    default: return unknown_command(command);
     }
 }
 
@@ -2765,34 +2554,20 @@ static GC_ERROR port_info(void *handle, int32_t command, struct reply reply)
         return no_port();
     bool is_camera = camera_behind(port) != NULL, answers = !is_camera || !is_lost(port->object);
     switch (command) {
-    case PORT_INFO_ID:
-        return give_text(reply, module_id(port));
-    case PORT_INFO_VENDOR:
-        return give_text(reply, VENDOR);
-    case PORT_INFO_MODEL:
-        return give_text(reply, MODEL);
-    case PORT_INFO_TLTYPE:
-        return give_text(reply, TL_TYPE);
-    case PORT_INFO_MODULE:
-        return give_text(reply, module_name(port->kind));
-    case PORT_INFO_PORTNAME:
-        return give_text(reply, description_of(port->kind).port);
-    case PORT_INFO_LITTLE_ENDIAN:
-        return give_bool(reply, true);
-    case PORT_INFO_BIG_ENDIAN:
-        return give_bool(reply, false);
-    case PORT_INFO_ACCESS_READ:
-        return give_bool(reply, answers);
-    case PORT_INFO_ACCESS_WRITE:
-        return give_bool(reply, is_camera && answers);
-    case PORT_INFO_ACCESS_NA:
-        return give_bool(reply, !answers);
-    case PORT_INFO_ACCESS_NI:
-        return give_bool(reply, false);
-    case PORT_INFO_VERSION:
-        return give_text(reply, VERSION);
-    default:
-        return unknown_command(command);
+    case PORT_INFO_ID: return give_text(reply, module_id(port));
+    case PORT_INFO_VENDOR: return give_text(reply, VENDOR);
+    case PORT_INFO_MODEL: return give_text(reply, MODEL);
+    case PORT_INFO_TLTYPE: return give_text(reply, TL_TYPE);
+    case PORT_INFO_MODULE: return give_text(reply, module_name(port->kind));
+    case PORT_INFO_PORTNAME: return give_text(reply, description_of(port->kind).port);
+    case PORT_INFO_LITTLE_ENDIAN: return give_bool(reply, true);
+    case PORT_INFO_BIG_ENDIAN: return give_bool(reply, false);
+    case PORT_INFO_ACCESS_READ: return give_bool(reply, answers);
+    case PORT_INFO_ACCESS_WRITE: return give_bool(reply, is_camera && answers);
+    case PORT_INFO_ACCESS_NA: return give_bool(reply, !answers);
+    case PORT_INFO_ACCESS_NI: return give_bool(reply, false);
+    case PORT_INFO_VERSION: return give_text(reply, VERSION);
+    default: return unknown_command(command);
     }
 }
 
@@ -2814,7 +2589,7 @@ __attribute__((constructor)) static void set_up(void)
 static void abort_if_told(void)
 {
     for (struct device *device = library.devices; device; device = device->next)
-        if (atomic_exchange(&device->stage->abort, 0))
+        if (device->stage->abort && atomic_exchange(&device->stage->abort, 0))
             abort();
 }
 
@@ -2899,7 +2674,10 @@ GC_API GCGetPortInfo(void *port, int32_t command, int32_t *type, void *buffer, s
     return LOCKED(port_info(port, command, REPLY));
 }
 
-GC_API GCRegisterEvent(void *source, int32_t event, void **handle) { return LOCKED(event_register(source, event, handle)); }
+GC_API GCRegisterEvent(void *source, int32_t event, void **handle)
+{
+    return LOCKED(event_register(source, event, handle));
+}
 
 GC_API GCUnregisterEvent(void *source, int32_t event) { return LOCKED(event_unregister(source, event)); }
 
@@ -3039,7 +2817,10 @@ GC_API DSGetInfo(void *stream, int32_t command, int32_t *type, void *buffer, siz
     return LOCKED(stream_info(stream, command, REPLY));
 }
 
-GC_API DSGetBufferID(void *stream, uint32_t index, void **buffer) { return LOCKED(stream_buffer_id(stream, index, buffer)); }
+GC_API DSGetBufferID(void *stream, uint32_t index, void **buffer)
+{
+    return LOCKED(stream_buffer_id(stream, index, buffer));
+}
 
 GC_API DSClose(void *stream) { return LOCKED(stream_close(stream)); }
 

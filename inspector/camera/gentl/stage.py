@@ -78,6 +78,7 @@ LAYOUT: Final = {
     "repeated": Field(464, "Q"),
     "opens": Field(472, "Q"),
     "logged": Field(480, "Q"),  # exposures written to the log so far; number n lies at n % LOG_LENGTH
+    "acquiring": Field(488, "Q"),  # between AcquisitionStart and AcquisitionStop
     "log": Field(512, "6144s"),
 }
 MAGIC = b"INSPSTGE"
@@ -201,6 +202,11 @@ class StageView:
         self.header.set("present", present)
 
     @property
+    def acquiring(self) -> bool:
+        """Whether a consumer has started the camera: free run or triggers expose pictures now."""
+        return bool(self.header.number("acquiring"))
+
+    @property
     def waiting(self) -> int:
         """Pictures that were shown and not yet exposed."""
         return self.header.number("written") - self.header.number("taken")
@@ -208,7 +214,8 @@ class StageView:
     @property
     def armed_line(self) -> int | None:
         """The line whose pulses trigger the camera now."""
-        return (self.header.number("armed_line") or 0) - 1 if self.header.number("armed_line") else None
+        armed = self.header.number("armed_line")
+        return armed - 1 if armed else None
 
     def show(self, image: npt.NDArray[np.uint8], timeout_s: float) -> bool:
         """Put the next part before the camera, which exposes each picture once.
