@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
+TLSIMU = ENVIRONMENT / "tlsimu"
 TORCH = "torch>=2.11,<2.14"  # as in pyproject.toml
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
@@ -35,6 +36,8 @@ def main(extras: list[str]) -> None:
     target = f".[{','.join(extras)}]" if extras else "."
     pip("install", "--quiet", "--editable", target)
     repair_opencv()
+    if "dev" in extras:
+        install_tlsimu()
 
 
 def is_complete() -> bool:
@@ -76,6 +79,18 @@ def repair_opencv() -> None:
     pip("uninstall", "--quiet", "--yes", "opencv-python")
     pip("install", "--quiet", "--force-reinstall", "--no-deps", f"opencv-python-headless=={version}")
     subprocess.run([PYTHON, "-c", "import cv2"], check=True)
+
+
+def install_tlsimu() -> None:
+    """Put genicam 1.5 aside: its simulated camera TLSimu, which 1.6 lacks, is loaded by the tests from there.
+
+    Only the library is of use, so that the Python it was built for does not matter.
+    """
+    if not list(TLSIMU.glob("genicam/TLSimu.cti")):
+        pip(
+            "install", "--quiet", "--no-deps", "--upgrade", "--target", str(TLSIMU), "--python-version", "3.11",
+            "--only-binary", ":all:", "genicam==1.5.0",
+        )  # fmt: skip
 
 
 def pip(*arguments: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from inspector.bundle import Bundle, BundleError, describe, load_bundle
-from inspector.camera import IDLE_S, CameraError, open_camera
+from inspector.camera import IDLE_S, CameraError, Outage, open_camera
 from inspector.engine import EngineError, open_engine
 from inspector.engine.onnxruntime import fit
 from inspector.inspection import Frame
@@ -73,8 +73,10 @@ def _engine(station: Station, bundle: Bundle) -> tuple[None, str]:
 def _camera(station: Station, bundle: Bundle | None) -> tuple[Frame | None, str]:
     bit_depth = bundle.manifest.input.bit_depth if bundle else 8
     with open_camera(station.camera, bit_depth=bit_depth) as camera:
-        for frame in islice(camera, round(FRAME_WITHIN_S / IDLE_S)):
-            if frame is not None:
-                height, width, channels = frame.image.shape
-                return frame, f"part {frame.part_id}, {width} x {height}, {'RGB' if channels == 3 else 'grey'}"
+        for event in islice(camera, round(FRAME_WITHIN_S / IDLE_S)):
+            if isinstance(event, Outage):
+                raise CameraError(event.reason)
+            if event is not None:
+                height, width, channels = event.image.shape
+                return event, f"part {event.part_id}, {width} x {height}, {'RGB' if channels == 3 else 'grey'}"
     return None, f"answers, but no part came within {FRAME_WITHIN_S:.0f} s"

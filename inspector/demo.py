@@ -4,40 +4,69 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Event, Semaphore, Thread
 
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
 from inspector.bus import Gap, Subscriber
+from inspector.camera import CameraError
+from inspector.camera.gentl import producer_file
+from inspector.camera.gentl.stage import Stage
 from inspector.camera.simulator import SimulatedLine
 from inspector.inspection import Verdict
 from inspector.messages import Result
-from inspector.station import SimulatedCamera, Station, load_station
+from inspector.simulate import pass_by
+from inspector.station import GenicamCamera, Station, load_station
 from inspector.watch import verdict_line
 
 POLL_MS = 200
+SERIAL = "KIT-TRAY"
 PATIENCE_S = 60.0  # without a verdict
+AHEAD = 2  # parts that may be on their way through the station
 
 STATION = """\
-# The demo's station: the simulated line and the bundle that the demo trained.
+# The demo's station, on the bundle that the demo trained.
 name = "demo"
 engine = "onnxruntime-cpu"
 deadline_ms = 5000
 
 [camera]
+{camera}
+[recipe]
+name = "kit tray"
+bundle = "{bundle}"
+"""
+GENICAM = """\
+# The simulated GenICam camera, through harvesters as a real one. The demo moves the line in front of it; to move it
+# yourself: inspector simulate --name {serial} --rate {rate_hz} --fault-rate {fault_rate} --seed {seed}
+kind = "genicam"
+producer = "simulator"
+serial = "{serial}"
+trigger = "hardware"
+"""
+SIMULATOR = """\
+# The rendered line without a camera: there is no C compiler here to build the simulated one with.
 kind = "simulator"
 rate_hz = {rate_hz}
 fault_rate = {fault_rate}
 seed = {seed}
 parts = {parts}
-
-[recipe]
-name = "kit tray"
-bundle = "{bundle}"
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What passes in front of the demo's camera."""
+
+    rate_hz: float = 2.0
+    fault_rate: float = 0.3
+    seed: int = 7
+    parts: int = 40
 
 
 class DemoError(Exception):
@@ -74,33 +103,58 @@ class Tally:
         )
 
 
-def write_station(folder: Path, *, bundle: Path, rate_hz: float, fault_rate: float, seed: int, parts: int) -> Path:
-    """Write the demo's station.toml."""
+def write_station(folder: Path, *, bundle: Path, line: Line) -> Path:
+    """Write the demo's station.toml: with the simulated GenICam camera, or without where it cannot be built."""
+    try:
+        producer_file()
+    except CameraError:
+        camera = SIMULATOR.format(**asdict(line))
+    else:
+        camera = GENICAM.format(serial=SERIAL, **asdict(line))
     path = folder / "station.toml"
-    text = STATION.format(rate_hz=rate_hz, fault_rate=fault_rate, seed=seed, parts=parts, bundle=bundle.name)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(STATION.format(camera=camera, bundle=bundle.name), encoding="utf-8")
     return path
 
 
-def run_line(station_file: Path, console: Console) -> Tally:
-    """Start `inspector run` on the station and print its verdicts beside the truth, until its line ends.
+def run_line(station_file: Path, line: Line, console: Console) -> Tally:
+    """Start `inspector run` on the station and print its verdicts beside the truth, until all parts have passed.
 
     Raises:
         DemoError: the station failed, or some part got no verdict.
     """
     station = load_station(station_file)
-    camera = station.camera
-    if not isinstance(camera, SimulatedCamera) or camera.parts is None:
-        raise DemoError(f"{station_file}: the demo needs a simulated camera that ends after some parts")
-    line = SimulatedLine(rate_hz=camera.rate_hz, fault_rate=camera.fault_rate, seed=camera.seed, parts=camera.parts)
-    tally = Tally()
-    for result in _results(station, station_file, camera.parts):
-        fault = line.truth(result.part_id)
-        tally.add(result, fault)
-        wrong = (result.verdict is Verdict.ACCEPT) is not (fault is None)
-        truth = Text(f"  {fault or 'good'}", style="yellow" if wrong else "dim")
-        console.print(verdict_line(result) + truth, soft_wrap=True)
+    simulated = SimulatedLine(rate_hz=line.rate_hz, fault_rate=line.fault_rate, seed=line.seed)
+    tally, permits = Tally(), Semaphore(AHEAD)
+    moving = _moving(line, simulated, permits) if isinstance(station.camera, GenicamCamera) else nullcontext()
+    with moving:
+        for result in _results(station, station_file, line.parts):
+            permits.release()
+            fault = simulated.fault(result.sequence)
+            tally.add(result, fault)
+            wrong = (result.verdict is Verdict.ACCEPT) is not (fault is None)
+            truth = Text(f"  {fault or 'good'}", style="yellow" if wrong else "dim")
+            console.print(verdict_line(result) + truth, soft_wrap=True)
     return tally
+
+
+@contextmanager
+def _moving(line: Line, simulated: SimulatedLine, permits: Semaphore) -> Iterator[None]:
+    """The line moves in front of the simulated camera, never further ahead of the verdicts than there are permits."""
+    ended = Event()
+    first = simulated.picture(0)
+    height, width, channels = first.shape
+    with Stage(SERIAL, width, height, channels=channels, serial=SERIAL) as stage:
+        mover = Thread(
+            target=pass_by,
+            args=(stage, (simulated.picture(number) for number in range(line.parts))),
+            kwargs={"rate_hz": line.rate_hz, "stop": ended.is_set, "permit": lambda: permits.acquire(blocking=False)},
+        )
+        mover.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            mover.join()
 
 
 def _results(station: Station, station_file: Path, parts: int) -> Iterator[Result]:

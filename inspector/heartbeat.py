@@ -29,7 +29,10 @@ class Job:
 
 
 class Heartbeat:
-    """The process's state, from `starting` over `ready` to `stopped` or `failed`; the way out sets the last one."""
+    """The process's state, from `starting` over `ready` to `stopped` or `failed`; the way out sets the last one.
+
+    While the camera is away the state is `not ready`.
+    """
 
     def __init__(self, publisher: Publisher, service: Service, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._publisher = publisher
@@ -38,6 +41,7 @@ class Heartbeat:
         self._job: Job | None = None
         self._summary = Summary()
         self._next_ns = 0
+        self._state: State = "starting"
 
     def __enter__(self) -> Self:
         self._tell("starting")
@@ -63,13 +67,20 @@ class Heartbeat:
 
     def beat(self, summary: Summary) -> None:
         """Call after a part was decided and published, or the camera answered that none came; nowhere else."""
+        self._progress(summary, "ready")
+
+    def away(self, summary: Summary, reason: str) -> None:
+        """Call while the camera is away and comes back by itself: the process lives, and nothing is inspected."""
+        self._progress(summary, "not ready", reason)
+
+    def _progress(self, summary: Summary, state: State, reason: str = "") -> None:
         self._summary = summary
         self._service.alive()
-        if self._clock() >= self._next_ns:
-            self._tell("ready")
+        if state != self._state or self._clock() >= self._next_ns:
+            self._tell(state, reason)
 
     def _tell(self, state: State, reason: str = "") -> None:
-        self._next_ns = self._clock() + PERIOD_NS
+        self._state, self._next_ns = state, self._clock() + PERIOD_NS
         job, last = self._job, self._summary.last
         self._publisher.send_status(
             state,

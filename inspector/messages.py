@@ -19,7 +19,7 @@ VERSION = 1
 VIEW_WIDTH = 640
 
 Topic = Literal["result", "view", "status"]
-State = Literal["starting", "ready", "stopped", "failed"]
+State = Literal["starting", "ready", "not ready", "stopped", "failed"]
 
 
 class MessageError(Exception):
@@ -80,7 +80,7 @@ class Status(Header, frozen=True, kw_only=True, tag="status"):
     """The heartbeat, driven by the inspection loop's own progress."""
 
     state: State
-    reason: str  # why it has failed, or empty
+    reason: str  # why it is not ready or has failed, or empty
     recipe: str
     bundle: str
     engine: str

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from inspector.bundle import load_bundle
 from inspector.bus import Publisher
-from inspector.camera import NO_PICTURE, CameraError, open_camera
+from inspector.camera import NO_PICTURE, CameraError, Event, Outage, open_camera
 from inspector.decide import decide
 from inspector.engine import Engine, EngineError, open_engine
 from inspector.heartbeat import Heartbeat, Job
@@ -48,7 +48,7 @@ def run(station: Station) -> Summary:
 
 
 def inspect(
-    camera: Iterable[Frame | None],
+    camera: Iterable[Event],
     engine: Engine,
     job: Job,
     publisher: Publisher,
@@ -60,16 +60,19 @@ def inspect(
     """Decide and publish every part; the verdict leaves before the view, and the heartbeat only after both."""
     summary = Summary()
     failing = ""
-    for frame in without_gaps(camera, summary):
-        if frame is not None:
-            inspection = inspect_part(frame, engine, job, clock)
+    for event in without_gaps(camera, summary):
+        if isinstance(event, Frame):
+            inspection = inspect_part(event, engine, job, clock)
             decided_ns = clock()
             publisher.send_result(inspection, job.deadline_ms)
             timings = replace(inspection.timings, publish_ms=_ms(decided_ns, clock()))
             publisher.send_view(inspection)
             summary.add(inspection.decision.verdict, timings)
             failing = _log_change(inspection, failing)
-        heartbeat.beat(summary)
+        if isinstance(event, Outage):
+            heartbeat.away(summary, event.reason)
+        else:
+            heartbeat.beat(summary)
         if stop():
             break
     return summary
@@ -99,23 +102,23 @@ def inspect_part(frame: Frame, engine: Engine, job: Job, clock: Callable[[], int
     return Inspection(frame, prediction, decision, job.recipe, job.bundle, timings)
 
 
-def without_gaps(camera: Iterable[Frame | None], summary: Summary) -> Iterator[Frame | None]:
+def without_gaps(camera: Iterable[Event], summary: Summary) -> Iterator[Event]:
     """Put a frame without a picture wherever the camera's sequence skips, so that each lost part becomes a fault.
 
     Raises:
         CameraError: the sequence goes back, or skips more than a line can lose.
     """
     expected = 0
-    for frame in camera:
-        if frame is not None:
-            lost = frame.sequence - expected
+    for event in camera:
+        if isinstance(event, Frame):
+            lost = event.sequence - expected
             if not 0 <= lost <= MOST_LOST:
-                raise CameraError(f"the camera's sequence went from {expected - 1} to {frame.sequence}: restart it")
-            for sequence in range(expected, frame.sequence):
+                raise CameraError(f"the camera's sequence went from {expected - 1} to {event.sequence}: restart it")
+            for sequence in range(expected, event.sequence):
                 summary.lost += 1
-                yield Frame(sequence, f"lost-{sequence:06d}", NO_PICTURE, frame.captured_ns)
-            expected = frame.sequence + 1
-        yield frame
+                yield Frame(sequence, f"lost-{sequence:06d}", NO_PICTURE, event.captured_ns)
+            expected = event.sequence + 1
+        yield event
 
 
 def _infer(engine: Engine, frame: Frame) -> tuple[Prediction | None, str]:

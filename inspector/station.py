@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+SIMULATED_PRODUCER = Path("simulator")  # stands for the GenTL producer that comes with Inspector
 EngineName = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
 
 
@@ -43,6 +44,72 @@ class SimulatedCamera(_Frozen):
     fault_rate: float = Field(0.2, ge=0, le=1, title="Fault rate", description="share of anomalous parts")
     seed: int = Field(0, ge=0, title="Seed", description="the same seed renders the same parts")
     parts: int | None = Field(None, gt=0, title="Parts", description="end after so many parts; absent: never")
+
+
+class GenicamCamera(_Frozen):
+    """An industrial camera behind its maker's GenTL producer, or the simulated one."""
+
+    kind: Literal["genicam"]
+    producer: Path | None = Field(
+        None,
+        title="Producer",
+        description=".cti file of the camera's maker, or simulator; absent: GENICAM_GENTL64_PATH",
+    )
+    serial: str | None = Field(None, title="Serial number", description="of the camera; absent: the only one there is")
+    user_id: str | None = Field(None, title="User id", description="the name that somebody gave to the camera")
+    ip: str | None = Field(None, title="IP address", description="of a network camera")
+    trigger: Literal["hardware", "software", "free-run"] = Field(
+        "hardware", title="Trigger", description="what exposes a part: an input line, the station, the camera itself"
+    )
+    trigger_line: str = Field("Line0", title="Trigger line", description="the camera's input, its TriggerSource")
+    rate_hz: float | None = Field(
+        None, gt=0, title="Rate", description="parts a second: of software triggers, or of the camera in free run"
+    )
+    timeout_ms: float = Field(
+        1000, gt=0, title="Time-out", description="a frame that comes later after its trigger is lost"
+    )
+    region: tuple[int, int, int, int] | None = Field(
+        None, title="Region", description="x, y, width, height in pixels of the sensor; absent: as the camera has it"
+    )
+    buffers: int = Field(8, ge=2, le=256, title="Buffers", description="frames that wait while the station is busy")
+    features: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, title="Features", description="the camera's settings by their SFNC names"
+    )
+
+    @field_validator("producer")
+    @classmethod
+    def _beside_the_file(cls, producer: Path | None, info: ValidationInfo) -> Path | None:
+        return producer if producer in {None, SIMULATED_PRODUCER} else _beside(producer, info)
+
+    @model_validator(mode="after")
+    def _paced(self) -> "GenicamCamera":
+        if self.trigger == "software" and self.rate_hz is None:
+            raise ValueError('trigger = "software" needs rate_hz: how many parts a second the station exposes')
+        return self
+
+
+class VideoCamera(_Frozen):
+    """A video file, or an ordinary USB camera: to try things at a desk."""
+
+    kind: Literal["video"]
+    file: Path | None = Field(None, title="File", description="video to replay")
+    device: int | None = Field(None, ge=0, title="Device", description="number of the USB camera, 0 is the first")
+    rate_hz: float | None = Field(None, gt=0, title="Rate", description="frames a second; absent: the source's own")
+    loop: bool = Field(False, title="Loop", description="start the file again after its last frame")
+
+    @field_validator("file")
+    @classmethod
+    def _beside_the_file(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        return None if file is None else _beside(file, info)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "VideoCamera":
+        if (self.file is None) == (self.device is None):
+            raise ValueError("a video camera needs either file or device")
+        return self
+
+
+CameraConfig = GenicamCamera | VideoCamera | FolderCamera | SimulatedCamera
 
 
 class Recipe(_Frozen):
@@ -90,7 +157,7 @@ class Station(_Frozen):
     """One camera, one engine, one recipe: everything that `inspector run` needs to know."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", title="Name", description="of the station, as messages carry it")
-    camera: Annotated[FolderCamera | SimulatedCamera, Field(discriminator="kind")] = Field(
+    camera: Annotated[CameraConfig, Field(discriminator="kind")] = Field(
         title="Camera", description="where frames come from"
     )
     engine: EngineName = Field("onnxruntime-cpu", title="Engine", description="the runtime and its device")
@@ -168,7 +235,7 @@ def _problem(details: ErrorDetails, keys: list[str]) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "union_tag_not_found":
-        return 'kind is missing: set kind = "simulator" or kind = "folder"'
+        return 'kind is missing: set kind = "genicam", "video", "folder" or "simulator"'
     if kind == "string_pattern_mismatch":
         return f"may hold only letters, digits, - and _ (got {details['input']!r})"
     message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
@@ -179,7 +246,7 @@ def _problem(details: ErrorDetails, keys: list[str]) -> str:
 def _suggestion(keys: list[str]) -> str:
     models: dict[str, tuple[type[BaseModel], ...]] = {
         "": (Station,),
-        "camera": (SimulatedCamera, FolderCamera),
+        "camera": (GenicamCamera, VideoCamera, SimulatedCamera, FolderCamera),
         "recipe": (Recipe,),
         "bus": (Bus,),
     }

@@ -73,10 +73,11 @@ def calibrate(
     fit_maps(detector, good.distances)
     fake = look(detector, [item.image for item in fakes], lambda done: progress(total - len(fakes) + done, total))
     if fakes:
-        choose_maps(detector, good, fake)
-    fit_parts(detector, raw_parts(detector, good))
+        choose_maps(detector, good.distances, fake.distances)
+    parts = raw_parts(detector, good)
+    fit_parts(detector, parts)
     if fakes:
-        choose_parts(detector, raw_parts(detector, good), raw_parts(detector, fake))
+        choose_parts(detector, parts, raw_parts(detector, fake))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +93,7 @@ def look(detector: Detector, images: Sequence[Tensor], progress: Callable[[int],
     distances, kept = [], []
     for done, image in enumerate(images, start=1):
         evidence = detector.evidence(image)
-        distances.append(detector.distances(evidence))
+        distances.append(detector.distances(evidence.residuals))
         kept.append(replace(evidence, residuals=torch.zeros(0)))
         progress(done)
     return Looks(torch.stack(distances) if distances else torch.zeros(0), kept)
@@ -105,7 +106,7 @@ def raw_parts(detector: Detector, looks: Looks) -> Tensor:
 
 def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callable[[int], None]) -> None:
     """Fit all that measures how far an image is from the training images."""
-    places = set(np.linspace(0, len(train) - 1, min(len(train), PLACE_IMAGES)).round().astype(int).tolist())
+    places = set(evenly(len(train), PLACE_IMAGES))
     embeddings, components, residuals, kept = [], [], ResidualMoments(detector.region), []
     for index, image in enumerate(train):
         evidence = detector.evidence(image)
@@ -123,14 +124,26 @@ def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callabl
     fit_places(detector, kept)
 
 
-def choose_maps(detector: Detector, good: Looks, fake: Looks) -> None:
-    """Leave out the student's or the auto-encoder's map where the other alone tells fakes from good images better."""
+def evenly(count: int, most: int) -> list[int]:
+    """Indices of at most so many of `count` things, from all over their order."""
+    return [int(index) for index in np.linspace(0, count - 1, min(count, most)).round()]
+
+
+def choose_maps(detector: Detector, good: Tensor, fake: Tensor) -> None:
+    """Leave out the student's or the auto-encoder's map where the other alone tells fakes from good images better.
+
+    Args:
+        detector: whose `map_weight` is written.
+        good: (n, 3, 64, 64) distances of validation images.
+        fake: (m, 3, 64, 64) distances of edited ones.
+    """
     patch = detector.map_weight[2].clone()
     options = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)]
     beaten = []
     for option in options:
         detector.map_weight[:2] = torch.tensor(option).view(2, 1, 1)
-        beaten.append(wins(raw_parts(detector, good)[:, 0], raw_parts(detector, fake)[:, 0]))
+        scores, fake_scores = (torch.stack([detector.raw_map_parts(item)[0] for item in maps]) for maps in (good, fake))
+        beaten.append(wins(scores, fake_scores))
     chosen = options[choose_largest(np.stack(beaten), [sum(option) for option in options])]
     detector.map_weight.copy_(torch.cat([torch.tensor(chosen).view(2, 1, 1), patch[None]]))
 
@@ -192,9 +205,8 @@ def fit_components(detector: Detector, train: Sequence[Tensor], seed: int) -> No
     sample = torch.cat(drawn).double().numpy()
     clusters = MiniBatchKMeans(head.COUNT, n_init=3, batch_size=4096, random_state=seed).fit(sample)
     distance = clusters.transform(sample).min(axis=1)
-    sharpness = 10 / (
-        np.square(distance).mean() + 1e-6
-    )  # a cell as far from its centre as usual is nearly all of one component
+    # a cell as far from its centre as usual is nearly all of one component
+    sharpness = 10 / (np.square(distance).mean() + 1e-6)
     centres = torch.from_numpy(clusters.cluster_centers_)
     head.weight.copy_(2 * sharpness * centres)
     head.bias.copy_(-sharpness * centres.square().sum(dim=1, keepdim=True))
@@ -237,8 +249,7 @@ def fit_places(detector: Detector, residuals: Sequence[Tensor]) -> None:
     """Mean and deviation of the maps' logarithm at each place, from some training images; smoothed over 3 x 3 cells."""
     if not detector.method.whitening:
         return
-    none = torch.zeros(0)
-    distances = torch.stack([detector.distances(Evidence(item.float(), none, none)) for item in residuals])
+    distances = torch.stack([detector.distances(item.float()) for item in residuals])
     deviation, mean = torch.std_mean((distances + 1e-6).log(), dim=0)
     detector.place_mean.copy_(_smooth(mean))
     detector.place_std.copy_(_smooth(deviation).clamp(min=1e-3))

@@ -10,8 +10,11 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from models.data import DataError, image_files, read_image, to_uint8
+from models.grid import NETWORK_SIDE
 
 View: TypeAlias = npt.NDArray[np.uint8]  # (VIEW_SIDE, VIEW_SIDE, 3) RGB
 VIEW_SIDE = 512
@@ -54,6 +57,16 @@ def texture(rng: np.random.Generator) -> View:
     blurred = cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.3, 1.5))).astype(np.float32)
     noisy = blurred + rng.normal(0, float(rng.uniform(0, 6)), canvas.shape)
     return np.asarray(np.clip(noisy, 0, 255), np.uint8)
+
+
+def shrink(pixels: View) -> npt.NDArray[np.uint8]:
+    """A view as small as the networks see it, (256, 256, 3)."""
+    return np.asarray(cv2.resize(pixels, (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def as_tensor(pixels: npt.NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) -> (1, 3, H, W) in 0..1."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
 def _grain(rng: np.random.Generator) -> npt.NDArray[np.float32]:

@@ -110,7 +110,7 @@ class Detector(nn.Module):
     def judge(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As `forward`, of a network image (1, 3, 256, 256) in 0..1, with the map on its grid (1, 64, 64)."""
         evidence = self.evidence(image)
-        distances = self.distances(evidence)
+        distances = self.distances(evidence.residuals)
         parts = (self.raw_parts(evidence, distances) - self.part_mean) / self.part_std
         return self.anomaly_map(distances), self.fuse(parts), parts
 
@@ -134,24 +134,27 @@ class Detector(nn.Module):
         return Evidence(residuals, embedding, self.components(teacher, self.region))
 
     def teacher_features(self, image: Tensor) -> Tensor:
-        """(B, 3, 256, 256) in 0..1 -> (B, C, 64, 64), each channel standardised on the training images."""
-        features: Tensor = self.teacher(image)
+        """(B, 3, 256, 256) in 0..1 -> (B, C, 64, 64), standardised."""
+        return self.standardise(self.teacher(image))
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """The teacher's features (B, C, 64, 64), each channel in deviations of the training images' from their mean."""
         return (features - self.teacher_mean) / self.teacher_std
 
     def normalise(self, image: Tensor) -> Tensor:
         """The image as student and auto-encoder see it."""
         return (image - self.image_mean) / self.image_std
 
-    def distances(self, evidence: Evidence) -> Tensor:
-        """M_ST, M_SA and the teacher's own map, (3, 64, 64), not yet on one scale.
+    def distances(self, residuals: Tensor) -> Tensor:
+        """Residuals (3, C, 64, 64) -> M_ST, M_SA and the teacher's own map, (3, 64, 64), not yet on one scale.
 
         By Eq 1 of the report they are plain means of squared differences. With `whitening` a difference is measured by
         how it varies among good images at its place (squared Mahalanobis distance over the channels), because the
         student cannot follow a teacher that sees further than its 33 pixels in all channels.
         """
         if not self.method.whitening:
-            return evidence.residuals.square().mean(dim=1) * self.region[0]
-        centred = evidence.residuals.flatten(2) - self.residual_mean
+            return residuals.square().mean(dim=1) * self.region[0]
+        centred = residuals.flatten(2) - self.residual_mean
         distance = torch.bmm(self.residual_whitening, centred).square().mean(dim=1)
         seen = torch.cat([distance.view(-1, GRID, GRID) * self.region[0], self.region[0]])
         smooth = F.avg_pool2d(seen, 3, stride=1, padding=1)
@@ -180,19 +183,22 @@ class Detector(nn.Module):
 
     def raw_parts(self, evidence: Evidence, distances: Tensor) -> Tensor:
         """The image score's parts before they are brought to one scale, (len(PARTS),)."""
-        scaled = self.scale(self.at_place(distances), self.map_low, self.map_high)
-        inspected = self.region[0, 0]
-        low = (inspected - 1) * 1e6  # where nothing is inspected nothing is found
-        dfsc = (scaled[:2] * self.map_weight[:2]).sum(dim=0) / self.map_weight[:2].sum()
         return torch.stack(
             [
-                (dfsc + low).amax(dim=(0, 1)),
-                (scaled[2] + low).amax(dim=(0, 1)),
+                *self.raw_map_parts(distances),
                 self.joint(evidence.embedding),
                 self.puad(evidence.embedding[: evidence.embedding.shape[0] // 2]),
                 self.component_distance(evidence.components),
             ]
         )
+
+    def raw_map_parts(self, distances: Tensor) -> tuple[Tensor, Tensor]:
+        """The first two of `raw_parts`, () each: the maximum of DFSC's maps and that of the teacher's own."""
+        scaled = self.scale(self.at_place(distances), self.map_low, self.map_high)
+        inspected = self.region[0, 0]
+        low = (inspected - 1) * 1e6  # where nothing is inspected nothing is found
+        dfsc = (scaled[:2] * self.map_weight[:2]).sum(dim=0) / self.map_weight[:2].sum()
+        return (dfsc + low).amax(dim=(0, 1)), (scaled[2] + low).amax(dim=(0, 1))
 
     def counted_parts(self) -> tuple[str, ...]:
         """The parts that calibration has found to count for this product."""

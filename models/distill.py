@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -20,14 +19,13 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from models.backbone import WideResNet101
-from models.checkpoint import Checkpoint
-from models.corpus import View, photographs, view
+from models.corpus import as_tensor, photographs, shrink, view
 from models.data import DataError
 from models.efficientad import Size, pdn
-from models.fit import CHECKPOINT_SECONDS, REPORT_STEPS
-from models.grid import GRID, IMAGENET_MEAN, IMAGENET_STD, NETWORK_SIDE, crop_for_pdn
+from models.grid import GRID, IMAGENET_MEAN, IMAGENET_STD, crop_for_pdn
+from models.loop import learn
 from models.progress import Progress
-from models.teacher import Lite0Teacher
+from models.teacher import Lite0Teacher, channel_moments
 
 CELLS = 12  # grid cells along a side of a crop
 BATCH = 4  # views a step
@@ -81,23 +79,28 @@ def distill(
 
     Raises:
         DataError: there are too few pictures, or one cannot be read.
+        FloatingPointError: the loss is no longer finite.
     """
     started = time.monotonic()
     learned, held_out = split(photographs(folder), settings.seed)
     rng = np.random.default_rng(settings.seed)
-    examples = describe(backbone, [(learned, rng)] * settings.views, progress, "describing views")
-    judged = describe(backbone, [(held_out, rng)] * max(8, settings.views // 20), progress, "describing held-out views")
-    mean, deviation = channel_moments(examples)
+    held_out_views = max(8, settings.views // 20)
+    examples = describe(backbone, learned, rng, settings.views, stage="describing views", progress=progress)
+    judged = describe(backbone, held_out, rng, held_out_views, stage="describing held-out views", progress=progress)
+    mean, deviation = channel_moments([item.features for item in examples])
     torch.manual_seed(settings.seed)
     network = pdn(settings.size, mean.shape[1]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     checkpoint = out.with_suffix(".checkpoint")
     key = hashlib.sha256(repr((settings, [(path.name, path.stat().st_size) for path in learned])).encode()).hexdigest()
-    seconds = _fit(network, examples, (mean, deviation), settings, checkpoint=checkpoint, key=key, progress=progress)
+    learner = Distiller(network, examples, (mean, deviation), settings)
+    earlier = learn(
+        learner, settings.steps, stage="distilling", started=started, checkpoint=checkpoint, key=key, progress=progress
+    )
     error = held_out_error(network, judged, mean, deviation)
     record = asdict(settings) | {"photographs": len(learned), "held_out_error": round(error, 4)}
     _save(network, out, record)
     checkpoint.unlink(missing_ok=True)
-    return Distilled(out, error, seconds + time.monotonic() - started)
+    return Distilled(out, error, earlier + time.monotonic() - started)
 
 
 def open_backbone(wide_resnet: Path | None) -> tuple[nn.Module, str]:
@@ -128,24 +131,53 @@ def split(photos: Sequence[Path], seed: int) -> tuple[list[Path], list[Path]]:
 
 @torch.inference_mode()
 def describe(
-    backbone: nn.Module, draws: Sequence[tuple[Sequence[Path], np.random.Generator]], progress: Progress, stage: str
+    backbone: nn.Module, photos: Sequence[Path], rng: np.random.Generator, count: int, *, stage: str, progress: Progress
 ) -> list[Example]:
     """Draw views and let the backbone describe each, averaged over 3 x 3 cells (EfficientAD's patchified features)."""
     examples = []
-    for done, (photos, rng) in enumerate(draws, start=1):
+    for done in range(1, count + 1):
         seen = view(photos, rng)
-        features = F.avg_pool2d(backbone(_tensor(seen)), 3, stride=1, padding=1, count_include_pad=False)
-        small = np.asarray(cv2.resize(seen, (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
-        examples.append(Example((_tensor(small) - IMAGENET_MEAN) / IMAGENET_STD, features.half()))
-        progress(stage, done, len(draws))
+        features = F.avg_pool2d(backbone(as_tensor(seen)), 3, stride=1, padding=1, count_include_pad=False)
+        examples.append(Example((as_tensor(shrink(seen)) - IMAGENET_MEAN) / IMAGENET_STD, features.half()))
+        progress(stage, done, count)
     return examples
 
 
-def channel_moments(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel, (1, C, 1, 1) both."""
-    mean = torch.stack([item.features.float().mean(dim=(0, 2, 3)) for item in examples]).mean(dim=0).view(1, -1, 1, 1)
-    squares = [(item.features.float() - mean).square().mean(dim=(0, 2, 3)) for item in examples]
-    return mean, torch.stack(squares).mean(dim=0).sqrt().clamp(min=1e-6).view(1, -1, 1, 1)
+class Distiller:
+    """The PDN in training, and its optimiser."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        examples: Sequence[Example],
+        moments: tuple[Tensor, Tensor],
+        settings: DistillSettings,
+    ) -> None:
+        self.network = network
+        self.examples = examples
+        self.moments = moments
+        self.settings = settings
+        self.optimiser = AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """All that changes while training."""
+        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Continue from a state."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def step(self, step: int) -> Tensor:
+        """One step on crops of some views, drawn by seed and step alone; returns the loss, ()."""
+        images, wanted = _batch(self.examples, self.moments, np.random.default_rng((self.settings.seed, step)))
+        loss = F.mse_loss(self.network(images), wanted)
+        for group in self.optimiser.param_groups:
+            group["lr"] = LEARNING_RATE * _rate(step / self.settings.steps)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return loss.detach()
 
 
 @torch.inference_mode()
@@ -158,35 +190,6 @@ def held_out_error(network: nn.Module, examples: Sequence[Example], mean: Tensor
         wanted = (item.features[inner].float() - mean) / deviation
         errors.append((network(crop_for_pdn(item.image, BORDER, BORDER, cells)) - wanted).square().mean().item())
     return float(np.mean(errors))
-
-
-def _fit(
-    network: nn.Module, examples: Sequence[Example], moments: tuple[Tensor, Tensor], settings: DistillSettings,
-    *, checkpoint: Path, key: str, progress: Progress,
-) -> float:  # fmt: skip
-    """Train in place; what a step draws depends on seed and step alone. Returns the seconds of earlier runs."""
-    optimiser = AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
-    started, first, spent = time.monotonic(), 0, 0.0
-    if earlier := Checkpoint.load(checkpoint, key):
-        network.load_state_dict(earlier.state["network"])
-        optimiser.load_state_dict(earlier.state["optimiser"])
-        first, spent = earlier.step, earlier.seconds
-    saved = time.monotonic()
-    for step in range(first, settings.steps):
-        images, wanted = _batch(examples, moments, np.random.default_rng((settings.seed, step)))
-        loss = F.mse_loss(network(images), wanted)
-        for group in optimiser.param_groups:
-            group["lr"] = LEARNING_RATE * _rate(step / settings.steps)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        if (step + 1) % REPORT_STEPS == 0 or step + 1 == settings.steps:
-            progress("distilling", step + 1, settings.steps, f"loss {loss.item():.3f}")
-        if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == settings.steps:
-            state = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
-            Checkpoint(key, step + 1, spent + time.monotonic() - started, state).save(checkpoint)
-            saved = time.monotonic()
-    return spent
 
 
 def _rate(share: float) -> float:
@@ -207,10 +210,6 @@ def _batch(
         wanted.append(item.features[..., top : top + CELLS, left : left + CELLS].float())
     stacked = torch.cat(images).contiguous(memory_format=torch.channels_last)
     return stacked, (torch.cat(wanted) - mean) / deviation
-
-
-def _tensor(pixels: View) -> Tensor:
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
 
 
 def _save(network: nn.Module, out: Path, record: dict[str, object]) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.corpus import texture
+from models.corpus import shrink, texture
 from models.grid import NETWORK_SIDE
 
 Pixels: TypeAlias = npt.NDArray[np.float32]  # (256, 256, 3) in 0..1
@@ -87,7 +87,7 @@ def _scratch(source: Pixels, _other: Pixels, rng: np.random.Generator) -> tuple[
     """A thin, bent line, lighter or darker."""
     mask = np.zeros(source.shape[:2], np.float32)
     steps = rng.normal(0, 6, (int(rng.integers(3, 12)), 2)).cumsum(axis=0) + rng.normal(0, 6, 2)
-    points = (rng.uniform(20, 236, 2) + steps.cumsum(axis=0)).astype(np.int32)
+    points = (rng.uniform(20, NETWORK_SIDE - 20, 2) + steps.cumsum(axis=0)).astype(np.int32)
     cv2.polylines(mask, [points], isClosed=False, color=1.0, thickness=int(rng.integers(1, 4)), lineType=cv2.LINE_AA)
     return source + np.float32(rng.choice((-1, 1)) * rng.uniform(0.15, 0.5)), _soft(mask, 0.6)
 
@@ -100,7 +100,7 @@ def _stain(source: Pixels, _other: Pixels, rng: np.random.Generator) -> tuple[Pi
 
 def _foreign(source: Pixels, _other: Pixels, rng: np.random.Generator) -> tuple[Pixels, Mask]:
     """A patch of some other surface (Perlin-noise anomalies of DRAEM, Zavrtanik et al. 2021)."""
-    surface = cv2.resize(texture(rng), source.shape[1::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    surface = shrink(texture(rng)).astype(np.float32) / 255
     share = np.float32(rng.uniform(0.3, 0.9))
     return np.asarray(source + share * (surface - source), np.float32), _soft(_blob(rng, 0.001, 0.05), 1)
 
@@ -112,7 +112,7 @@ def _mismatched(_source: Pixels, other: Pixels, rng: np.random.Generator) -> tup
 
 def _recoloured(source: Pixels, _other: Pixels, rng: np.random.Generator) -> tuple[Pixels, Mask]:
     """All that has one colour in another, or lighter or darker: the right part of the wrong kind."""
-    y, x = rng.integers(30, 226, 2)
+    y, x = rng.integers(30, NETWORK_SIDE - 30, 2)
     chosen = source[y - 2 : y + 3, x - 2 : x + 3].mean(axis=(0, 1))
     near = np.exp(-np.square(source - chosen).sum(axis=2) / np.float32(2 * 0.1**2))
     shift = rng.normal(0, 0.08, 3).astype(np.float32)
@@ -139,20 +139,21 @@ def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _box(rng: np.random.Generator, least: int, most: int) -> Mask:
-    mask = np.zeros((256, 256), np.float32)
+    mask = np.zeros((NETWORK_SIDE, NETWORK_SIDE), np.float32)
     height, width = (int(side) for side in rng.integers(least, most, 2))
-    top, left = int(rng.integers(0, 256 - height)), int(rng.integers(0, 256 - width))
+    top, left = (int(rng.integers(0, NETWORK_SIDE - side)) for side in (height, width))
     mask[top : top + height, left : left + width] = 1
     return mask
 
 
 def _blob(rng: np.random.Generator, least: float, most: float) -> Mask:
     """A region of random shape that covers such a share of the image."""
-    noise = cv2.GaussianBlur(rng.standard_normal((256, 256)).astype(np.float32), (0, 0), float(rng.uniform(8, 20)))
-    y, x = np.mgrid[:256, :256].astype(np.float32)
-    centre = rng.uniform(30, 226, 2)
+    side = NETWORK_SIDE
+    noise = cv2.GaussianBlur(rng.standard_normal((side, side)).astype(np.float32), (0, 0), float(rng.uniform(8, 20)))
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    centre = rng.uniform(30, side - 30, 2)
     share = float(np.exp(rng.uniform(np.log(least), np.log(most))))
-    radius = 256 * np.sqrt(share)
+    radius = side * np.sqrt(share)
     hill = noise / noise.std() - np.hypot(y - centre[0], x - centre[1]) / np.float32(0.5 * radius)
     return np.asarray(hill > np.quantile(hill, 1 - share), np.float32)
 

@@ -1,28 +1,25 @@
 """Trains a detector's networks on network images with the DFSC loss. Knows no file but its checkpoint."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.checkpoint import Checkpoint
-from models.corpus import texture
+from models.corpus import as_tensor, shrink, texture
 from models.detector import Detector
 from models.dfsc import Outputs, total_loss
-from models.grid import GRID, NETWORK_SIDE, crop_for_pdn
+from models.grid import GRID, crop_for_pdn
+from models.loop import learn
 from models.progress import Progress
+from models.teacher import channel_moments
 
 CROP = 24  # grid cells along a side of the crop that the student is trained on
-CHECKPOINT_SECONDS = 30.0
-REPORT_STEPS = 10  # between two reports of progress
 AVERAGED_SHARE = 1 / 6  # of the steps, at most, go into the moving average of the networks
 WARM_UP_SHARE = 0.03  # of the steps, until the learning rate is 95 % of its value
 DROP_SHARE = 0.9  # of the steps, after which the learning rate is a tenth
@@ -81,12 +78,9 @@ class Trainer:
         for done, image in enumerate(self.images, start=1):
             self.features.append(self.detector.teacher(image.to(self.device)).half())
             progress("learning features", done, len(self.images))
-        mean = torch.stack([item.float().mean(dim=(0, 2, 3)) for item in self.features]).mean(dim=0).view(1, -1, 1, 1)
-        variance = torch.stack([(item.float() - mean).square().mean(dim=(0, 2, 3)) for item in self.features]).mean(
-            dim=0
-        )
+        mean, deviation = channel_moments(self.features)
         self.detector.teacher_mean.copy_(mean)
-        self.detector.teacher_std.copy_(variance.sqrt().clamp(min=1e-6).view(1, -1, 1, 1))
+        self.detector.teacher_std.copy_(deviation)
 
     def step(self, step: int) -> Tensor:
         """One step of Eq 7 on one image: the auto-encoder sees all of it, the student a crop (exact, being unpadded).
@@ -120,7 +114,7 @@ class Trainer:
         top, left = (int(corner) for corner in draw.integers(0, GRID - cells + 1, size=2))
         crop = (..., slice(top, top + cells), slice(left, left + cells))
         image = self.images[index].to(self.device)
-        teacher = (self.features[index].float() - self.detector.teacher_mean) / self.detector.teacher_std
+        teacher = self.detector.standardise(self.features[index].float())
         student_teacher, student_autoencoder = self._student(image, top, left)
         seen, teacher_seen = image, teacher
         if self.method.augmentation:
@@ -166,8 +160,7 @@ def jitter(image: Tensor, draw: np.random.Generator) -> Tensor:
 
 def stranger(draw: np.random.Generator) -> Tensor:
     """A picture of something else, (1, 3, 256, 256); EfficientAD takes ImageNet, which cannot be had everywhere."""
-    pixels = cv2.resize(texture(draw), (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    return as_tensor(shrink(texture(draw)))
 
 
 def fit(
@@ -177,24 +170,15 @@ def fit(
 
     Returns:
         seconds spent, those before an interruption included.
+
+    Raises:
+        FloatingPointError: the loss is no longer finite.
     """
     started = time.monotonic()
     trainer = Trainer(detector, images, schedule)
     trainer.cache_teacher(progress)
-    first, spent = 0, 0.0
-    if earlier := Checkpoint.load(checkpoint, key):
-        trainer.restore(earlier.state)
-        first, spent = earlier.step, earlier.seconds
-    saved = time.monotonic()
-    for step in range(first, schedule.steps):
-        current = trainer.step(step)
-        if (step + 1) % REPORT_STEPS == 0 or step + 1 == schedule.steps:
-            loss = current.item()
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"the loss is {loss} after {step + 1} steps: train with another --seed")
-            progress("training", step + 1, schedule.steps, f"loss {loss:.3f}")
-        if time.monotonic() - saved > CHECKPOINT_SECONDS or step + 1 == schedule.steps:
-            Checkpoint(key, step + 1, spent + time.monotonic() - started, trainer.state()).save(checkpoint)
-            saved = time.monotonic()
+    earlier = learn(
+        trainer, schedule.steps, stage="training", started=started, checkpoint=checkpoint, key=key, progress=progress
+    )
     trainer.finish()
-    return spent + time.monotonic() - started
+    return earlier + time.monotonic() - started

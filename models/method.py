@@ -21,9 +21,8 @@ class Method:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    teacher: str = (
-        "lite0"  # or "pdn", the distilled PDN-S that ships, or a file that `inspector distill` made, beside the recipe
-    )
+    # "lite0", "pdn" (the distilled PDN-S that ships) or a file that `inspector distill` made, beside the recipe
+    teacher: str = "lite0"
     instance_norm: bool = True  # in the auto-encoder, before every activation, and a ReLU at its decoder's start
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in the auto-encoder's decoder
     separation: bool = True  # L_DFSC (Eq 6)
@@ -31,14 +30,12 @@ class Method:
     quantile: Annotated[float, Field(ge=0, lt=1)] = 0.999  # behind tau (Eq 2) and tau' (Eq 3), per image and element
     norm_order: Literal["mask first", "norm first"] = "mask first"  # of Eq 4 and the l2 norm
     weight: Annotated[float, Field(ge=0)] = 2.0  # alpha of Eq 7
-    momentum: Annotated[float, Field(ge=0, lt=1)] = (
-        0.99  # of the moving average that is kept of student and auto-encoder; 0 keeps the last
-    )
+    # of the moving average that is kept of student and auto-encoder; 0 keeps the last
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
     augmentation: bool = False  # brightness, contrast or colour of what auto-encoder and student see (EfficientAD)
     penalty: bool = False  # the student must stay silent on pictures of other things (EfficientAD's ImageNet penalty)
-    learning_rate: Annotated[float, Field(gt=0)] | None = (
-        None  # without it the budget's: the report's 1e-4 is for 70k steps
-    )
+    # without it the budget's: the report's 1e-4 is for 70k steps
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
     sigmoid: bool = True  # on each normalised map before they are combined
     whitening: bool = True  # differences as Mahalanobis distances among good images; else plain squares (Eq 1)

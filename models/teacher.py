@@ -1,5 +1,6 @@
 """Pretrained features: what a patch looks like to a network that has seen the world. Knows no product."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -103,3 +104,10 @@ def open_teacher(name: str) -> Teacher:
     if name == "lite0":
         return Lite0Teacher()
     return PdnTeacher(SHIPPED if name == "pdn" else Path(name))
+
+
+def channel_moments(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel, (1, C, 1, 1) both, over features (1, C, H, W) of any precision."""
+    mean = torch.stack([item.float().mean(dim=(0, 2, 3)) for item in features]).mean(dim=0).view(1, -1, 1, 1)
+    squares = [(item.float() - mean).square().mean(dim=(0, 2, 3)) for item in features]
+    return mean, torch.stack(squares).mean(dim=0).sqrt().clamp(min=1e-6).view(1, -1, 1, 1)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.calibrate import ThresholdChoice, calibrate, choose_threshold
+from models.calibrate import ThresholdChoice, calibrate, choose_threshold, evenly
 from models.data import DataError, Image
 from models.detector import Detector
 from models.fit import fit
@@ -68,7 +68,7 @@ def train(
     started = time.monotonic()
     calibrate(
         detector,
-        evenly(normals.train, CALIBRATION_IMAGES),
+        [normals.train[index] for index in evenly(len(normals.train), CALIBRATION_IMAGES)],
         normals.validation,
         lambda done, total: progress("calibrating", done, total),
         seed=settings.seed,
@@ -89,12 +89,6 @@ def train(
     trained = Trained(detector, record)
     trained.save(work / TRAINED)
     return trained
-
-
-def evenly(images: Sequence[Tensor], most: int) -> list[Tensor]:
-    """At most so many of the images, from all over their order."""
-    chosen = np.linspace(0, len(images) - 1, min(len(images), most)).round().astype(int)
-    return [images[index] for index in chosen]
 
 
 @contextmanager

@@ -1,13 +1,14 @@
-"""Where frames come from. `Camera` is the seam: folder replay, the simulated line, and GenICam stand behind it."""
+"""Where frames come from. `Camera` is the seam: GenICam, video, folder replay, the simulated line stand behind it."""
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
 
 from inspector.inspection import Frame, Image
-from inspector.station import FolderCamera, SimulatedCamera
+from inspector.station import CameraConfig, FolderCamera, GenicamCamera, VideoCamera
 
 IDLE_S = 0.1
 
@@ -16,31 +17,51 @@ IDLE_S = 0.1
 NO_PICTURE: Image = np.zeros((0, 0, 1), np.uint8)
 
 
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The camera is away for now, and no part can be inspected; the text says why and what to do."""
+
+    reason: str
+
+
+Event = Frame | Outage | None
+
+
 class Camera(Protocol):
     """A source of frames, opened as a context manager and iterated by the loop.
 
     While it waits for a part it yields None at least every `IDLE_S`: the camera answers and no part came. That is the
     only sign of life of an idle line, so it is never given by a timer that does not know the camera.
-    Iteration ends when the source is exhausted (a replayed folder); a real camera never ends. A camera that fails
-    raises `CameraError`, whose text names the camera and what to do.
+    A camera that comes back by itself yields an `Outage` at least once a second until it is there again.
+    Iteration ends when the source is exhausted (a replayed folder); a real camera never ends. A camera that fails for
+    good raises `CameraError`, whose text names the camera and what to do.
     """
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
-    def __iter__(self) -> Iterator[Frame | None]: ...
+    def __iter__(self) -> Iterator[Event]: ...
 
 
 class CameraError(Exception):
     """The camera cannot deliver frames; the text names the camera and what to do."""
 
 
-def open_camera(config: FolderCamera | SimulatedCamera, *, bit_depth: int = 8) -> Camera:
+def open_camera(config: CameraConfig, *, bit_depth: int = 8) -> Camera:
     """Make the camera that the station names; it opens when it is entered.
 
     Args:
         config: the station's camera.
-        bit_depth: of the samples, from the bundle's manifest; more than 8 are shifted down to 8.
+        bit_depth: of image files' samples, from the bundle's manifest; more than 8 are shifted down to 8. A camera's
+            frames are shifted by what their own pixel format says.
     """
+    if isinstance(config, GenicamCamera):
+        from inspector.camera.genicam import GenicamFeed
+
+        return GenicamFeed(config)
+    if isinstance(config, VideoCamera):
+        from inspector.camera.video import VideoFeed
+
+        return VideoFeed(config)
     if isinstance(config, FolderCamera):
         from inspector.camera.folder import FolderReplay
 

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from inspector.camera import CameraError, idle_until
-from inspector.inspection import Frame
+from inspector.inspection import Frame, Image
 from inspector.sample import FAULTS, render
 
 _FAULTS = tuple(FAULTS)
@@ -59,28 +59,24 @@ class SimulatedLine:
         while sequence != self._parts:
             if not self._opened:
                 raise CameraError("the simulated line is not open: iterate it within a with statement")
-            image = render(self._part_seed(sequence), self._fault(sequence)).image
+            image = self.picture(sequence)
             yield from idle_until(due_ns, self._clock, self._sleep)
             captured_ns = self._clock()
             due_ns = max(due_ns, captured_ns - self._period_ns) + self._period_ns
             yield Frame(sequence, f"SIM-{sequence:06d}", image, captured_ns)
             sequence += 1
 
-    def truth(self, part_id: str) -> str | None:
-        """The fault that this line gave the part, one of `FAULTS`; None for a good part.
-
-        Raises:
-            ValueError: the id is not one of this line's.
-        """
-        prefix, _, number = part_id.partition("-")
-        if prefix != "SIM" or not number.isdecimal():
-            raise ValueError(f"{part_id!r} is no part of the simulated line: its parts are called like SIM-000123")
-        return self._fault(int(number))
+    def picture(self, sequence: int) -> Image:
+        """What a camera above the line sees of its part with this number."""
+        return render(self._part_seed(sequence), self.fault(sequence)).image
 
     def _part_seed(self, sequence: int) -> int:
         return self._seed * _MOST_PARTS + sequence
 
-    def _fault(self, sequence: int) -> str | None:
-        """Drawn from the seed and the sequence alone, so that no list of faults grows while the line runs."""
+    def fault(self, sequence: int) -> str | None:
+        """The fault that this line gives to its part with this number, one of `FAULTS`; None for a good part.
+
+        Drawn from the seed and the number alone, so that no list of faults grows while the line runs.
+        """
         rng = np.random.default_rng([self._part_seed(sequence), len(_FAULTS)])
         return _FAULTS[int(rng.integers(len(_FAULTS)))] if rng.random() < self._fault_rate else None

@@ -131,3 +131,46 @@ def test_help_teaches_by_example(command: str) -> None:
     done = runner.invoke(app, [command, "--help"])
     assert done.exit_code == 0
     assert f"Example: inspector {command}" in done.stdout
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for grey in (60, 90, 120):
+        write_image(folder / f"{grey}.png", part(grey))
+    return folder
+
+
+def test_capture_takes_the_stations_camera(station_file: Path, tmp_path: Path) -> None:
+    done = runner.invoke(
+        app, ["capture", str(tmp_path / "set"), "--station", str(station_file), "--count", "5", "--into", "test/dent"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "1 images in" in done.stdout
+    assert len(list((tmp_path / "set" / "test" / "dent").iterdir())) == 1
+
+
+def test_cameras_shows_what_a_folder_of_images_gives(images: Path) -> None:
+    done = runner.invoke(app, ["cameras", "--live", "--video", str(images)])
+    assert done.exit_code == 0, done.output
+    assert "3 frames, 0 parts without a picture" in done.stdout
+
+
+def test_cameras_without_a_producer_says_what_to_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GENICAM_GENTL64_PATH", raising=False)
+    done = runner.invoke(app, ["cameras"])
+    assert done.exit_code == 2
+    assert "no GenTL producer: name the camera maker's .cti file" in done.stderr
+
+
+def test_features_of_a_camera_that_has_none(station_file: Path) -> None:
+    done = runner.invoke(app, ["cameras", "--features", "--station", str(station_file)])
+    assert done.exit_code == 2
+    assert "only GenICam cameras have features" in done.stderr
+
+
+def test_simulate_names_a_folder_without_images(tmp_path: Path) -> None:
+    done = runner.invoke(app, ["simulate", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "holds no image" in done.stderr

@@ -95,7 +95,7 @@ def test_an_unknown_verdict_is_never_read_as_one() -> None:
 
 
 def test_only_the_state_ready_is_ready() -> None:
-    for state in ("starting", "ready", "stopped", "failed"):
+    for state in ("starting", "ready", "not ready", "stopped", "failed"):
         status = Status(
             state=state, station="s", boot="b", seq=1, sent_utc=SENT, reason="", recipe="", bundle="", engine="",
             parts=0, accepted=0, rejected=0, faults=0, result_seq=0, publish_ms=None,

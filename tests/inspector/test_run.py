@@ -14,7 +14,7 @@ import pytest
 
 from inspector.bundle import Bundle
 from inspector.bus import Publisher, Subscriber
-from inspector.camera import CameraError
+from inspector.camera import CameraError, Outage
 from inspector.engine import EngineError, open_engine
 from inspector.heartbeat import PERIOD_NS, Heartbeat, Job
 from inspector.inspection import Frame, Image, Prediction, Verdict
@@ -162,6 +162,19 @@ def test_an_idle_line_keeps_its_heartbeat(publisher: Publisher, subscriber: Subs
         inspect(idle(), Told([]), JOB, publisher, heartbeat, clock=clock)
     states = [message.state for message in statuses(subscriber)]
     assert states == ["starting", "ready", *["ready"] * 5, "stopped"]
+
+
+def test_a_camera_that_is_away_is_told_at_once_and_so_is_its_return(
+    publisher: Publisher, subscriber: Subscriber, clock: Clock
+) -> None:
+    events = [Frame(0, "p0", GOOD, clock.now_ns), *[Outage("cable")] * 3, None, Frame(1, "p1", GOOD, clock.now_ns)]
+    with Heartbeat(publisher, Service(), clock) as heartbeat:
+        heartbeat.ready(JOB)
+        inspect(events, Told([0.1, 0.2]), JOB, publisher, heartbeat, clock=clock)
+    told = [(message.state, message.reason, message.parts) for message in statuses(subscriber)]
+    assert told == [
+        ("starting", "", 0), ("ready", "", 0), ("not ready", "cable", 1), ("ready", "", 1), ("stopped", "", 2),
+    ]  # fmt: skip
 
 
 def statuses(subscriber: Subscriber) -> Iterator[Status]:

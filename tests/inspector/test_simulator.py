@@ -61,23 +61,19 @@ def test_a_slow_line_shows_that_it_idles(clock: Clock) -> None:
 def test_the_truth_is_known_afterwards_and_is_what_was_rendered(clock: Clock) -> None:
     camera = line(clock, parts=5, fault_rate=0.5, seed=4)
     frames = frames_of(camera)
-    truths = [camera.truth(frame.part_id) for frame in frames]
+    assert np.array_equal(frames[2].image, camera.picture(2))
+    truths = [camera.fault(frame.sequence) for frame in frames]
     assert None in truths
     assert {truth for truth in truths if truth} <= set(FAULTS)
     assert np.array_equal(frames[2].image, render(4 * 10**9 + 2, truths[2]).image)
     again = line(clock, fault_rate=0.5, seed=4)
-    assert [again.truth(frame.part_id) for frame in frames] == truths
+    assert [again.fault(frame.sequence) for frame in frames] == truths
 
 
 def test_the_rate_of_faults_is_the_one_asked_for(clock: Clock) -> None:
     camera = line(clock, fault_rate=0.2)
-    faulty = [camera.truth(f"SIM-{number:06d}") is not None for number in range(1000)]
+    faulty = [camera.fault(number) is not None for number in range(1000)]
     assert 0.16 < np.mean(faulty) < 0.24
-
-
-def test_an_id_of_another_line_has_no_truth(clock: Clock) -> None:
-    with pytest.raises(ValueError, match="no part of the simulated line"):
-        line(clock).truth("A-17")
 
 
 @pytest.mark.parametrize(("rate_hz", "fault_rate"), [(0, 0.1), (-1, 0.1), (5, 1.5)])

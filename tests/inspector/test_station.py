@@ -43,7 +43,7 @@ def test_the_shipped_station_runs_the_simulated_line() -> None:
         ('"images"', '"images"\nrate_hz = -3', "camera.rate_hz: must be greater than 0 (got -3) (line 7)"),
         ('folder = "images"', 'foldr = "images"', "camera.foldr: is not a known key: did you mean folder? (line 6)"),
         ('folder = "images"', "", "camera.folder: is missing"),
-        ('kind = "folder"', "", 'camera: kind is missing: set kind = "simulator" or kind = "folder"'),
+        ('kind = "folder"', "", 'camera: kind is missing: set kind = "genicam", "video"'),
         ('kind = "folder"', 'kind = "gige"', "'gige'"),
         ("deadline_ms = 100", "deadline_ms = 0", "deadline_ms: must be greater than 0 (got 0) (line 3)"),
         ("deadline_ms = 100", "deadline_ms = inf", "deadline_ms: must be a finite number"),

@@ -5,7 +5,6 @@ from sklearn.metrics import roc_auc_score
 
 from models import calibrate as module
 from models.calibrate import (
-    Looks,
     ResidualMoments,
     allowed_rejects,
     calibrate,
@@ -13,15 +12,15 @@ from models.calibrate import (
     choose_maps,
     choose_parts,
     choose_threshold,
+    evenly,
     false_reject_bound,
     fit_places,
     trimmed_moments,
     whitening_of,
     wins,
 )
-from models.detector import Detector, Evidence
+from models.detector import Detector
 from models.grid import GRID
-from models.heads import Components
 from models.method import Method
 
 from .tiny import TinyTeacher
@@ -120,6 +119,16 @@ def test_one_good_image_of_ten_does_not_decide() -> None:
     assert choose_largest(np.stack([without, with_it]), [1, 2]) == 1
 
 
+def test_all_images_are_taken_when_they_are_few() -> None:
+    assert evenly(275, 400) == list(range(275))
+
+
+def test_of_many_images_just_so_many_are_taken_from_all_over() -> None:
+    chosen = evenly(1000, 400)
+    assert len(set(chosen)) == 400
+    assert (chosen[0], chosen[-1]) == (0, 999)
+
+
 @pytest.mark.usefixtures("tiny_networks")
 def test_parts_are_chosen_among_the_methods_heads_only() -> None:
     """The components would tell everything, but the method has no such head."""
@@ -143,8 +152,7 @@ def test_a_map_that_is_blind_to_fakes_is_left_out() -> None:
     good, fake = quiet.clone(), quiet.clone()
     good[:, 1] += torch.exp(5 * torch.rand(30, 1, 1, generator=torch.Generator().manual_seed(0)) + 5)
     fake[:, 0] += 10
-    evidence = [Evidence(torch.zeros(0), torch.zeros(2 * C), torch.zeros(Components.DIMENSION))] * 30
-    choose_maps(detector, Looks(good, evidence), Looks(fake, evidence))
+    choose_maps(detector, good, fake)
     assert detector.map_weight[:2].flatten().tolist() == [1, 0]
 
 
@@ -159,8 +167,7 @@ def test_a_place_that_varies_more_needs_a_larger_difference() -> None:
         one[..., GRID // 2 :] *= 3 * torch.rand((), generator=generator)
         residuals.append(one)
     fit_places(detector, residuals)
-    same = Evidence(torch.full((3, C, GRID, GRID), 3.0), torch.zeros(0), torch.zeros(0))
-    maps = detector.at_place(detector.distances(same))
+    maps = detector.at_place(detector.distances(torch.full((3, C, GRID, GRID), 3.0)))
     calm, lively = maps[..., : GRID // 2 - 2], maps[..., GRID // 2 + 2 :]
     assert calm.min() > lively.max() > 0
 

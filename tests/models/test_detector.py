@@ -45,11 +45,11 @@ def test_what_differs_outside_the_region_changes_neither_map_nor_its_score(detec
     quiet = evidence(torch.zeros(3, C, GRID, GRID))
     loud = evidence(torch.zeros(3, C, GRID, GRID))
     loud.residuals[..., GRID // 2 :] = 100
-    expected, found = (detector.distances(item) for item in (quiet, loud))
+    expected, found = (detector.distances(item.residuals) for item in (quiet, loud))
     assert torch.equal(detector.anomaly_map(found), detector.anomaly_map(expected))
     assert torch.equal(detector.raw_parts(loud, found), detector.raw_parts(quiet, expected))
     loud.residuals[..., GRID // 2 - 1] = 100
-    found = detector.distances(loud)
+    found = detector.distances(loud.residuals)
     assert (detector.raw_parts(loud, found)[:2] > detector.raw_parts(quiet, expected)[:2]).all()
 
 
@@ -64,7 +64,7 @@ def test_a_region_of_another_size_than_the_images_is_refused() -> None:
 
 
 def test_distances_are_smoothed_over_inspected_cells_only(detector: Detector) -> None:
-    ones = evidence(torch.ones(3, C, GRID, GRID))
+    ones = torch.ones(3, C, GRID, GRID)
     assert torch.allclose(detector.distances(ones), torch.ones(3, GRID, GRID))
     detector.inspect_only(left_half(np.uint8, 255))
     assert torch.allclose(detector.distances(ones)[..., : GRID // 2], torch.ones(3, GRID, GRID // 2))
@@ -74,7 +74,7 @@ def test_distances_are_smoothed_over_inspected_cells_only(detector: Detector) ->
 def test_without_whitening_maps_are_plain_means_of_squares() -> None:
     residuals = torch.randn(3, C, GRID, GRID)
     plain = Detector(Method(whitening=False))
-    distances = plain.distances(evidence(residuals))
+    distances = plain.distances(residuals)
     assert torch.allclose(distances, residuals.square().mean(dim=1))
     assert torch.equal(plain.at_place(distances), distances)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models import distill as module
+from models import loop
 from models.checkpoint import Checkpoint
 from models.corpus import photographs
 from models.data import DataError
@@ -75,8 +76,8 @@ def test_a_killed_distillation_goes_on_to_the_same_teacher(
 ) -> None:
     monkeypatch.setattr(module, "pdn", tiny_pdn)
     whole = distilled(pictures, tmp_path / "whole.safetensors")
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(module, "REPORT_STEPS", 1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "REPORT_STEPS", 1)
     killed, told = tmp_path / "killed.safetensors", []
 
     def kill(stage: str, done: int, total: int, note: str = "") -> None:  # noqa: ARG001

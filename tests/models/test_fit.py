@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from models import fit as module
+from models import loop
 from models.checkpoint import Checkpoint
 from models.detector import Detector
 from models.fit import Schedule, fit
@@ -55,8 +56,8 @@ def test_a_killed_training_goes_on_to_the_same_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Method
 ) -> None:
     whole = trained(tmp_path / "whole.pt", method)
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(module, "REPORT_STEPS", 1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "REPORT_STEPS", 1)
     with pytest.raises(KilledError):
         trained(tmp_path / "killed.pt", method, killed_after=3)
     stored = Checkpoint.load(tmp_path / "killed.pt", "key")

@@ -12,7 +12,7 @@ from models import calibrate, data
 from models.data import DataError
 from models.method import Method
 from models.progress import silent
-from models.train import TRAINED, evenly, train
+from models.train import TRAINED, train
 from models.trained import STEPS, Trained, TrainSettings
 
 from .discs import write_discs
@@ -111,14 +111,3 @@ def test_the_full_budget_takes_the_full_map_and_the_reports_learning_rate() -> N
     schedule = TrainSettings(budget="full").schedule
     assert (schedule.steps, schedule.crop, schedule.learning_rate) == (70_000, 64, 1e-4)
     assert TrainSettings(budget="full", method=Method(learning_rate=0.01)).schedule.learning_rate == 0.01
-
-
-def test_all_images_calibrate_when_they_are_few() -> None:
-    images = [torch.tensor(index) for index in range(275)]
-    assert evenly(images, 400) == images
-
-
-def test_of_many_images_just_so_many_calibrate_from_all_over() -> None:
-    chosen = [int(image) for image in evenly([torch.tensor(index) for index in range(1000)], 400)]
-    assert len(set(chosen)) == 400
-    assert (chosen[0], chosen[-1]) == (0, 999)

@@ -1,0 +1,254 @@
+"""One GenICam camera through harvesters: found, configured, read, torn down. Runs in the acquisition process.
+
+`genicam` never releases Python's lock, and what a vendor's producer does to its process it does to nobody else
+(`inspector.camera.acquisition`).
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of the bindings' own making
+    from genicam import genapi, gentl
+    from harvesters.core import Callback, ImageAcquirer
+    from harvesters.util.pfnc import symbolics
+
+from inspector.camera import CameraError, features
+from inspector.camera.clock import CameraClock
+from inspector.camera.discovery import GENICAM_ERRORS, Found, asked, producer_files
+from inspector.camera.pixels import to_image
+from inspector.inspection import Image
+from inspector.station import GenicamCamera
+
+CHUNKS = ("FrameID", "Timestamp", "ExposureTime")
+LATCH_EVERY_NS = 10_000_000_000
+
+
+class CameraLostError(CameraError):
+    """The camera was there and is gone, or no longer does its work."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grab:
+    """A complete frame. The image lies in the camera's buffer until the device is asked for the next one."""
+
+    image: Image
+    frame_id: int | None  # None: this camera does not count
+    captured_ns: int  # host's monotonic clock
+    exposure_us: float | None
+
+
+class Device:
+    """A camera that is open and configured, but not started.
+
+    A context manager whose way out copes with a camera that is gone. Whatever the camera does not answer raises
+    `CameraLostError`.
+    """
+
+    def __init__(self, config: GenicamCamera) -> None:
+        self._config = config
+        self._clock = CameraClock()
+        self._latched_ns = 0
+        self._held: Any = None  # the buffer of the last grab
+        self._has_chunks = False
+        self.incomplete = 0  # frames since the camera was opened
+        self._seen_incomplete = 0
+
+    def __enter__(self) -> Self:
+        """Find, open and configure the camera.
+
+        Raises:
+            CameraError: it is not there, in use, or does not take a setting.
+        """
+        self._found = Found(producer_files(self._config.producer))
+        try:
+            index, self.identity = self._found.choose(self._config)
+            with self._or_lost("cannot be opened: is another program using it?"):
+                self._acquirer: ImageAcquirer = self._found.harvester.create(index)
+        except BaseException:
+            self._found.__exit__()
+            raise
+        try:
+            self._acquirer.add_callback(ImageAcquirer.Events.INCOMPLETE_BUFFER, _Counter(self))
+            with self._or_lost("does not answer"):
+                self._configure()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Tear down as far as it goes: harvesters' own way fails once the camera is gone."""
+        self._held = None
+        acquirer = self._acquirer
+        _attempt(acquirer.stop)
+        for stream in acquirer.data_streams:
+            _attempt(stream.stop_acquisition, gentl.ACQ_STOP_FLAGS_LIST.ACQ_STOP_FLAGS_KILL)
+            _attempt(stream.flush_buffer_queue, gentl.ACQ_QUEUE_TYPE_LIST.ACQ_QUEUE_ALL_DISCARD)
+        _attempt(acquirer.__exit__, None, None, None)  # destroys it, and forgets the finalizer that keeps it
+        _attempt(self._found.__exit__)
+
+    @property
+    def nodes(self) -> Any:  # noqa: ANN401 - genicam has no types
+        """The camera's features."""
+        return self._acquirer.remote_device.node_map
+
+    def start(self) -> None:
+        """Begin to acquire; most settings are locked from now on."""
+        with self._or_lost("cannot be started"):
+            self._acquirer.start()
+            self._latch()
+
+    def restart(self) -> None:
+        """Stop and start, so that no frame of an earlier trigger can come any more."""
+        with self._or_lost("cannot be stopped"):
+            self._give_back()
+            self._acquirer.stop()
+        self.start()
+
+    def trigger(self) -> None:
+        """Expose one frame now."""
+        with self._or_lost("takes no trigger"):
+            self.nodes.TriggerSoftware.execute()
+
+    def grab(self, timeout_s: float) -> Grab | None:
+        """The next complete frame; None when none came in time, or one was incomplete (see `take_incomplete`).
+
+        Raises:
+            PixelFormatError: the frame is not one that can be read.
+        """
+        with self._or_lost("its stream is broken"):
+            self._give_back()
+            self._held = self._acquirer.try_fetch(timeout=timeout_s, is_raw=True)
+            return None if self._held is None else self._read(self._held, time.monotonic_ns())
+
+    def take_incomplete(self) -> int:
+        """How many frames came incomplete since this was asked last."""
+        new, self._seen_incomplete = self.incomplete - self._seen_incomplete, self.incomplete
+        return new
+
+    def assert_alive(self) -> None:
+        """Read a register of the camera's own, past every cache."""
+        with self._or_lost("does not answer"):
+            port = self._acquirer.remote_device.port
+            port.read(port.url_info_list[0].file_register_address, 4)
+            if time.monotonic_ns() - self._latched_ns > LATCH_EVERY_NS:
+                self._latch()
+
+    @property
+    def pending(self) -> int:
+        """Frames that are there and were not asked for yet."""
+        return int(asked(lambda: self._acquirer.data_streams[0].num_awaiting_delivery, 0))
+
+    @property
+    def image_bytes(self) -> int:
+        """The most that one image can take: three bytes a pixel."""
+        with self._or_lost("does not say how large its images are"):
+            return int(self.nodes.Width.value) * int(self.nodes.Height.value) * 3
+
+    @contextmanager
+    def _or_lost(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except GENICAM_ERRORS as error:
+            raise CameraLostError(f"camera {self.identity}: {what} ({error})") from error
+
+    def _configure(self) -> None:
+        config = self._config
+        try:
+            if config.region is not None:
+                features.apply(self.nodes, features.region(*config.region))
+            features.apply(self.nodes, config.features.items())
+            features.apply(self.nodes, _trigger(config, self.nodes))
+        except features.FeatureError as error:
+            raise features.FeatureError(f"camera {self.identity}: {error}") from error
+        self._has_chunks = _enable_chunks(self.nodes)
+        self._acquirer.num_buffers = config.buffers
+
+    def _give_back(self) -> None:
+        """The last grab's buffer, to the camera."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            held.parent.queue_buffer(held)
+
+    def _latch(self) -> None:
+        """Read the camera's clock between two readings of ours, where it can be read."""
+        self._latched_ns = time.monotonic_ns()
+        latch, value = (features.find(self.nodes, name) for name in ("TimestampLatch", "TimestampLatchValue"))
+        if latch is not None and value is not None:
+            before_ns = time.monotonic_ns()
+            latch.execute()
+            after_ns = time.monotonic_ns()
+            self._clock.latch(before_ns, value.value, after_ns)
+
+    def _read(self, buffer: Any, arrived_ns: int) -> Grab:  # noqa: ANN401
+        name = symbolics.get(buffer.pixel_format, f"{buffer.pixel_format:#010x}")
+        padding = asked(lambda: buffer.padding_x, 0)
+        image = to_image(buffer.raw_buffer, name, buffer.width, buffer.height, padding=padding)
+        camera_ns = asked(lambda: buffer.timestamp_ns, 0)
+        exposure = asked(lambda: float(self.nodes.ChunkExposureTime.value), None) if self._has_chunks else None
+        return Grab(image, asked(lambda: buffer.frame_id, None), self._clock.to_host(camera_ns, arrived_ns), exposure)
+
+
+class _Counter(Callback):  # type: ignore[misc]
+    """Counts incomplete frames, which harvesters gives back to the camera by itself."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def emit(self, context: object = None) -> None:  # noqa: ARG002 - harvesters' signature
+        self._device.incomplete += 1
+
+
+def _trigger(config: GenicamCamera, nodes: Any) -> Iterator[tuple[str, features.Value]]:  # noqa: ANN401
+    selector = features.find(nodes, "TriggerSelector")
+    if selector is not None and "FrameStart" in selector.symbolics:
+        yield "TriggerSelector", "FrameStart"
+    if config.trigger == "free-run":
+        if features.find(nodes, "TriggerMode") is not None:
+            yield "TriggerMode", "Off"
+        if config.rate_hz is not None:
+            if features.find(nodes, "AcquisitionFrameRateEnable") is not None:
+                yield "AcquisitionFrameRateEnable", True
+            yield "AcquisitionFrameRate", config.rate_hz
+        return
+    if features.find(nodes, "TriggerMode") is None:
+        raise features.FeatureError('it has no trigger: set camera.trigger = "free-run" in station.toml')
+    yield "TriggerMode", "On"
+    yield "TriggerSource", "Software" if config.trigger == "software" else config.trigger_line
+
+
+def _enable_chunks(nodes: Any) -> bool:  # noqa: ANN401
+    """Ask for frame id, timestamp and exposure with every frame, where the camera offers them."""
+    selector = features.find(nodes, "ChunkSelector")
+    if selector is None or features.find(nodes, "ChunkModeActive") is None:
+        return False
+    offered = [name for name in CHUNKS if name in selector.symbolics]
+    if not offered:
+        return False
+    features.write(nodes, "ChunkModeActive", True)
+    for name in offered:
+        features.write(nodes, "ChunkSelector", name)
+        if genapi.is_writable(nodes.ChunkEnable):  # some send a chunk whether it is wanted or not
+            features.write(nodes, "ChunkEnable", True)
+    return "ExposureTime" in offered
+
+
+def _attempt(act: Callable[..., object], *arguments: object) -> None:
+    """One step of a teardown that goes on whatever becomes of it: the camera may be gone."""
+    with suppress(*GENICAM_ERRORS, AttributeError):
+        act(*arguments)
+
+
+def settings_of(config: GenicamCamera) -> Iterator[tuple[str, str, str]]:
+    """Name, value and what is allowed of every feature that the camera lets be read or written now.
+
+    Raises:
+        CameraError: the camera cannot be opened.
+    """
+    with Device(config.model_copy(update={"features": {}, "region": None, "trigger": "free-run"})) as device:
+        yield from features.settings(device.nodes)

@@ -1,0 +1,83 @@
+"""What the commands share: a known error ends one in one clear text, and results have a place before work begins."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)]
+TRAIN_EXTRA = frozenset({"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib"})
+
+P = ParamSpec("P")
+
+
+def plainly(command: Callable[P, None]) -> Callable[P, None]:
+    """Make a command end a known error as one clear text in red and exit code 2; anything else is a bug and shows."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        with _errors_as_text():
+            command(*args, **kwargs)
+
+    return guarded
+
+
+def make_parent(file: Path | None) -> None:
+    """Find out before long work, not after it, whether its result has a place."""
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _errors_as_text() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TRAIN_EXTRA:
+            raise
+        typer.secho(f"{error.name} is not installed here: learning needs pip install -e '.[train]'", fg="red", err=True)
+        raise typer.Exit(2) from error
+    except _known_errors() as error:
+        Console(stderr=True, highlight=False).print(Text(str(error), style="red"), soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+    """The errors whose text tells a person what to do; looked up only once one is on its way."""
+    from inspector.bench import BenchError
+    from inspector.bundle import BundleError
+    from inspector.bus import BusError
+    from inspector.camera import CameraError
+    from inspector.demo import DemoError
+    from inspector.engine import EngineError
+    from inspector.image_file import ImageFileError
+    from inspector.station import StationError
+
+    known: tuple[type[Exception], ...] = (
+        ImageFileError, StationError, BundleError, CameraError, EngineError, BusError, BenchError, DemoError, OSError,
+    )  # fmt: skip
+    if "inspector.stress" in sys.modules:
+        from inspector.stress import StressError
+
+        known += (StressError,)
+    if "models.data" in sys.modules:
+        from models.data import DataError
+
+        known += (DataError,)
+    if "models.benchmark" in sys.modules:
+        from models.benchmark import BenchmarkError
+
+        known += (BenchmarkError,)
+    if "export.parity" in sys.modules:
+        from export.parity import ParityError
+
+        known += (ParityError,)
+    if "models.loop" in sys.modules:
+        known += (FloatingPointError,)
+    return known

@@ -1,0 +1,98 @@
+"""Video files are replayed for real; a USB camera that is unplugged is played by a double of OpenCV's capture."""
+
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from inspector.camera import CameraError, Outage, open_camera
+from inspector.camera.video import VideoFeed
+from inspector.inspection import Frame
+from inspector.station import VideoCamera
+
+from .tiny import Clock
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Ten frames at 20 a second, each of one grey, from dark to light."""
+    path = tmp_path / "belt.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
+    for index in range(10):
+        writer.write(np.full((48, 64, 3), (20 * index, 20 * index, 20 * index + 30), np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_file_is_replayed_at_its_own_rate_and_ends(video: Path, clock: Clock) -> None:
+    feed = VideoFeed(VideoCamera(kind="video", file=video), clock=clock, sleep=clock.sleep)
+    with feed:
+        frames = [event for event in feed if isinstance(event, Frame)]
+    assert [frame.part_id for frame in frames] == [f"belt-{index:06d}" for index in range(10)]
+    assert frames[-1].captured_ns - frames[0].captured_ns == 9 * 50_000_000
+    red, green, blue = frames[5].image.mean(axis=(0, 1))
+    assert red > green + 15
+    assert abs(green - blue) < 5
+
+
+def test_a_file_starts_again_when_asked_to(video: Path, clock: Clock) -> None:
+    config = VideoCamera(kind="video", file=video, loop=True, rate_hz=1000)
+    with VideoFeed(config, clock=clock, sleep=clock.sleep) as feed:
+        frames = list(islice((event for event in feed if isinstance(event, Frame)), 25))
+    assert frames[24].sequence == 24
+    assert np.array_equal(frames[0].image, frames[20].image)
+
+
+def test_a_file_that_is_no_video_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.avi").write_text("no video")
+    with (
+        pytest.raises(CameraError, match=r"notes\.avi is no video that can be read"),
+        open_camera(VideoCamera(kind="video", file=tmp_path / "notes.avi")),
+    ):
+        pass
+
+
+class Unplugged:
+    """A USB camera that gives two frames, is away for two attempts, and is there again."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+        self.frames = 0
+
+    def __call__(self, source: str | int) -> "Unplugged":
+        assert source == 3
+        self.opened += 1
+        self.frames = 2
+        return self
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return self.opened not in {2, 3}
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.frames -= 1
+        return (True, np.zeros((4, 4, 3), np.uint8)) if self.frames >= 0 else (False, None)
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_usb_camera_that_is_unplugged_is_away_until_it_is_back(clock: Clock) -> None:
+    config = VideoCamera(kind="video", device=3)
+    with VideoFeed(config, clock=clock, sleep=clock.sleep, open_video=Unplugged()) as feed:  # type: ignore[arg-type]
+        seen = list(islice(feed, 40))
+    kinds = [type(event) for event in seen]
+    back = kinds.index(Frame, 2)
+    assert kinds[:2] == [Frame, Frame]
+    assert set(kinds[2:back]) == {Outage}
+    assert 20 <= back <= 35  # outages are told ten times a second
+    assert isinstance(seen[2], Outage)
+    assert "USB camera 3 is not there: plug it in" in seen[2].reason
+    assert [event.sequence for event in seen if isinstance(event, Frame)][:3] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("source", [{}, {"file": "a.avi", "device": 0}])
+def test_a_video_camera_has_one_source(source: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="needs either file or device"):
+        VideoCamera.model_validate({"kind": "video", **source})
