@@ -1,4 +1,5 @@
-"""A simulated GenICam camera behind its own GenTL producer. Here it is built; `stage.py` is the world before its lens.
+"""A simulated GenICam camera behind its own GenTL producer. Here it is built; `stage.py` is the world before its lens,
+`layout.py` the shared memory where the two meet.
 
 Whoever speaks GenTL can open the camera: harvesters, Aravis, a maker's viewer. Knows no consumer.
 """

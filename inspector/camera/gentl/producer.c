@@ -243,7 +243,7 @@ struct exposure {
     int64_t part;
 };
 
-/* The head of a stage's file; `LAYOUT` in stage.py says what each field means and who writes it. */
+/* The head of a stage's file; `LAYOUT` in layout.py says what each field means and who writes it. */
 struct stage {
     char magic[8];
     uint32_t version;
@@ -289,7 +289,7 @@ struct stage {
     _Alignas(64) struct exposure log[LOG_LENGTH];
 };
 
-#define AT(field, offset) _Static_assert(offsetof(struct stage, field) == (offset), "as LAYOUT in stage.py has it")
+#define AT(field, offset) _Static_assert(offsetof(struct stage, field) == (offset), "as layout.py has it")
 AT(magic, 0);
 AT(version, 8);
 AT(header_size, 12);
@@ -329,7 +329,7 @@ AT(opens, 472);
 AT(logged, 480);
 AT(acquiring, 488);
 AT(log, 512);
-_Static_assert(sizeof(struct exposure) == 24 && sizeof(struct stage) == 6656, "as LAYOUT in stage.py has it");
+_Static_assert(sizeof(struct exposure) == 24 && sizeof(struct stage) == 6656, "as layout.py has it");
 
 /* Bytes of the file that are locked, by the process of the stage and by the one that has opened the camera. Such locks
  * end with their process, and unlike flock's they can be asked about without being taken. */

@@ -18,75 +18,17 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from inspector.camera import CameraError
+from inspector.camera.gentl.layout import HEADER_SIZE, LOG_ENTRY, LOG_LENGTH, MAGIC, STAGE_BYTE, VERSION, Header
 
 Value = TypeVar("Value", bound=float)
 
 
-class Field(NamedTuple):
-    """Where a field lies in the header, and its format as `struct` has it (native: one store, never half a number)."""
-
-    offset: int
-    format: str
-
-
-# The header of a stage's file; `struct stage` in producer.c is the same, field by field. Pictures follow it.
-LAYOUT: Final = {
-    # Written once, before anybody sees the file.
-    "magic": Field(0, "8s"),
-    "version": Field(8, "I"),
-    "header_size": Field(12, "I"),  # here the first picture begins
-    "width": Field(16, "I"),  # of the sensor and of every picture
-    "height": Field(20, "I"),
-    "channels": Field(24, "I"),  # 1 grey or 3 RGB
-    "slots": Field(28, "I"),  # pictures in the ring: those that wait and the one that was exposed last
-    "clock_origin_ns": Field(32, "q"),  # CLOCK_MONOTONIC when the stage began: clock_ppm counts from here
-    "name": Field(64, "64s"),
-    "serial": Field(128, "64s"),
-    "user_id": Field(192, "64s"),  # also written by the camera: DeviceUserID
-    # Switches: written here, obeyed by the camera.
-    "present": Field(256, "I"),  # 0: the cable is pulled
-    "stalled": Field(260, "I"),  # the camera answers and sends no frames
-    "hang": Field(264, "I"),  # every access to the camera and every wait for a frame blocks while this is set
-    "abort": Field(268, "I"),  # the process that has opened the camera aborts in its next call, once
-    "incomplete_every": Field(272, "I"),  # every n-th buffer is incomplete; 0: none
-    "drop_every": Field(276, "I"),  # every n-th frame is lost on the wire
-    "line_padding": Field(280, "I"),  # bytes after every line of the image, from the next AcquisitionStart on
-    "transport_delay_us": Field(284, "I"),  # from the end of an exposure to its arrival, besides the copy
-    "clock_offset_ns": Field(288, "q"),  # camera's clock - CLOCK_MONOTONIC
-    "clock_ppm": Field(296, "d"),  # how much faster it runs
-    "power_cycles": Field(304, "Q"),  # how often `present` went off: what was open then stays dead
-    # The ring and the lines: written here.
-    "written": Field(320, "Q"),  # pictures shown so far; number n lies in slot n % slots
-    "pulses": Field(328, "2Q"),  # on Line0 and Line1 while the camera listened to that line
-    "unheard_pulses": Field(344, "Q"),  # while it did not
-    # Written by the camera.
-    "taken": Field(384, "Q"),  # pictures exposed so far
-    "armed_line": Field(392, "Q"),  # 0: none, 1: Line0, 2: Line1
-    "heard_pulses": Field(400, "2Q"),  # of `pulses`, those that became an exposure or a missed trigger
-    "exposures": Field(416, "Q"),
-    "delivered": Field(424, "Q"),
-    "incomplete": Field(432, "Q"),
-    "dropped": Field(440, "Q"),
-    "missed_triggers": Field(448, "Q"),
-    "underruns": Field(456, "Q"),
-    "repeated": Field(464, "Q"),
-    "opens": Field(472, "Q"),
-    "logged": Field(480, "Q"),  # exposures written to the log so far; number n lies at n % LOG_LENGTH
-    "acquiring": Field(488, "Q"),  # between AcquisitionStart and AcquisitionStop
-    "log": Field(512, "6144s"),
-}
-MAGIC = b"INSPSTGE"
-VERSION = 1
-HEADER_SIZE = 8192
-LOG_LENGTH = 256
-_LOG_ENTRY = struct.Struct("Qqq")  # frame id, CLOCK_MONOTONIC in ns, part
-_STAGE_BYTE = 0  # of the file, locked while the stage runs; the producer locks byte 1 while a camera is open
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 _POLL_S = 0.0005
@@ -113,31 +55,6 @@ class Exposure:
     frame_id: int  # counts from 1 since AcquisitionStart
     exposed_ns: int  # CLOCK_MONOTONIC, as time.monotonic_ns(), at the start of the exposure
     part: int | None  # which of the pictures shown, from 0; None: there was none yet
-
-
-class Header:
-    """The fields of a stage's file, by their names in `LAYOUT`."""
-
-    def __init__(self, memory: mmap.mmap) -> None:
-        self._memory = memory
-
-    def get(self, name: str) -> tuple[Any, ...]:
-        """The values of a field."""
-        offset, form = LAYOUT[name]
-        return struct.unpack_from(form, self._memory, offset)
-
-    def set(self, name: str, *values: float | bytes) -> None:
-        """Write all values of a field."""
-        offset, form = LAYOUT[name]
-        struct.pack_into(form, self._memory, offset, *values)
-
-    def number(self, name: str) -> int:
-        """The value of a field that is one whole number."""
-        return int(self.get(name)[0])
-
-    def text(self, name: str) -> str:
-        """The value of a field that is a text."""
-        return bytes(self.get(name)[0]).split(b"\0")[0].decode(errors="replace")
 
 
 class _Switch(Generic[Value]):
@@ -269,7 +186,7 @@ class StageView:
     def exposures(self) -> list[Exposure]:
         """The last exposures, at most `LOG_LENGTH`, the newest last."""
         before = self.header.number("logged")
-        entries = list(_LOG_ENTRY.iter_unpack(self.header.get("log")[0]))
+        entries = list(LOG_ENTRY.iter_unpack(self.header.get("log")[0]))
         oldest = max(0, self.header.number("logged") + 1 - LOG_LENGTH)  # what may have been written over meanwhile
         numbers = range(oldest, before)
         return [
@@ -376,7 +293,7 @@ class Stage(StageView):
                 raise
             raise CameraError(f"no room for a stage of {self._size / 1e6:.0f} MB in {self.path.parent}") from error
         super().__init__(_new_memory(self._file, self._size, self._geometry, self._identity))
-        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _byte_lock(_STAGE_BYTE))
+        fcntl.fcntl(self._file, fcntl.F_OFD_SETLK, _byte_lock(STAGE_BYTE))
 
 
 @contextlib.contextmanager
@@ -426,7 +343,7 @@ def _is_running(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _byte_lock(_STAGE_BYTE))
+        found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _byte_lock(STAGE_BYTE))
     finally:
         os.close(file)
     return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)

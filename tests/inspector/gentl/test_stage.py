@@ -13,7 +13,8 @@ import pytest
 
 from inspector.camera import CameraError
 from inspector.camera.gentl import SOURCE
-from inspector.camera.gentl.stage import HEADER_SIZE, LAYOUT, LOG_LENGTH, Stage, attach, stage_folder
+from inspector.camera.gentl.layout import HEADER_SIZE, LAYOUT, LOG_LENGTH
+from inspector.camera.gentl.stage import Stage, attach, stage_folder
 
 from .client import ROOT
 
