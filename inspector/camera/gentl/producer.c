@@ -481,18 +481,18 @@ static GC_ERROR no_such(enum kind kind)
     return fail(GC_ERR_INVALID_HANDLE, "this is no handle of an open %s", KIND_NAMES[kind]);
 }
 
-/* Declares `name`, the module of this handle, or returns GC_ERR_INVALID_HANDLE from the function. */
-#define FIND(type, name, handle, kind)                     \
-    struct type *name = handle_find(handle, kind);         \
-    if (!name)                                             \
+/* These three return from the function that uses them. FIND declares `name`, the module of a handle. */
+#define FIND(type, name, handle, kind)             \
+    struct type *name = handle_find(handle, kind); \
+    if (!name)                                     \
         return no_such(kind)
 
-#define CHECK(handle, kind)        \
+#define CHECK(handle, kind)         \
     if (!handle_find(handle, kind)) \
         return no_such(kind)
 
-#define NEEDS(pointer)                                                               \
-    if (!(pointer))                                                                  \
+#define NEEDS(pointer) \
+    if (!(pointer))    \
         return fail(GC_ERR_INVALID_PARAMETER, "the pointer " #pointer " is missing")
 
 /* --------------------------------------------------------------------------------------------------- Pixels ------ */
@@ -1398,9 +1398,9 @@ static struct buffer *buffer_of(struct stream *stream, void *handle)
     return NULL;
 }
 
-#define FIND_BUFFER(name, stream, handle)                 \
-    struct buffer *name = buffer_of(stream, handle);      \
-    if (!name)                                            \
+#define FIND_BUFFER(name, stream, handle)            \
+    struct buffer *name = buffer_of(stream, handle); \
+    if (!name)                                       \
         return no_such(BUFFER)
 
 static void buffer_free(struct stream *stream, struct buffer *buffer)

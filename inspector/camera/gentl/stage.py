@@ -120,7 +120,7 @@ class StageView:
 
     @property
     def acquiring(self) -> bool:
-        """Whether a consumer has started the camera: free run or triggers expose pictures now."""
+        """Whether a consumer has started the camera; one that was killed leaves this true until the next opens it."""
         return bool(self.header.number("acquiring"))
 
     @property
