@@ -77,12 +77,12 @@ class Publisher:
             context = stack.enter_context(zmq.Context(io_threads=1))
             for topic in TOPICS:
                 endpoint: str = getattr(self._bus, topic)
-                _claim(endpoint, stack)
+                claim(endpoint, stack)
                 # XPUB is a PUB that tells whether anybody listens: without a subscriber no view is scaled or encoded.
                 socket = stack.enter_context(context.socket(zmq.XPUB))
                 socket.set(zmq.SNDHWM, _HIGH_WATER[topic])
                 socket.set(zmq.LINGER, 0 if topic == "view" else LINGER_MS)
-                _use(socket.bind, endpoint)
+                use(socket.bind, endpoint)
                 self._sockets[topic] = socket
             self._stack = stack.pop_all()
         return self
@@ -181,7 +181,7 @@ class Subscriber:
                 socket.set(zmq.RCVHWM, _HIGH_WATER[topic])
                 socket.set(zmq.RECONNECT_IVL, 50)
                 socket.set(zmq.SUBSCRIBE, topic.encode())
-                _use(socket.connect, getattr(self._bus, topic))
+                use(socket.connect, getattr(self._bus, topic))
                 self._poller.register(socket, zmq.POLLIN)
                 self._sockets[topic] = socket
             self._stack = stack.pop_all()
@@ -228,8 +228,12 @@ def gap_before(result: Result, last: tuple[str, int] | None) -> Gap | None:
     return Gap(result.boot, expected, result.seq - 1) if result.seq > expected else None
 
 
-def _claim(endpoint: str, stack: ExitStack) -> None:
-    """Make the socket's folder and lock it: a second `bind` would take an ipc path over without a word."""
+def claim(endpoint: str, stack: ExitStack) -> None:
+    """Make an ipc socket's folder and lock it: a second `bind` would take an ipc path over without a word.
+
+    Raises:
+        BusError: another process has it, or it cannot be made.
+    """
     if not endpoint.startswith("ipc://"):
         return
     path = Path(endpoint.removeprefix("ipc://"))
@@ -243,7 +247,12 @@ def _claim(endpoint: str, stack: ExitStack) -> None:
         raise BusError(f"{endpoint}: cannot be made ({error.strerror}): set [bus] to a folder you may write") from error
 
 
-def _use(act: Callable[[str], object], endpoint: str) -> None:
+def use(act: Callable[[str], object], endpoint: str) -> None:
+    """Bind or connect.
+
+    Raises:
+        BusError: the endpoint cannot be used.
+    """
     try:
         act(endpoint)
     except zmq.ZMQError as error:

@@ -99,17 +99,18 @@ def table_of(cameras: "list[Identity]") -> Table:
 
 
 def show_features(config: GenicamCamera, console: Console) -> None:
-    """Print every setting of a camera with its value and what it takes.
+    """Print every setting of a camera with its value and what it takes; changes none.
 
     Raises:
         CameraError: the camera cannot be opened.
     """
     from inspector.camera.device import settings_of
+    from inspector.camera.discovery import apart
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("feature", "value", "takes"):
         table.add_column(heading, overflow="fold")
-    for name, value, takes in settings_of(config):
+    for name, value, takes in apart(settings_of, config):
         table.add_row(name, value, takes)
     console.print(table)
 
@@ -130,19 +131,19 @@ def show_live(config: CameraConfig, console: Console, stop: Callable[[], bool], 
     return meter
 
 
-def drawn(camera: Camera, meter: Meter, live: Live) -> Iterator[Event]:
+def drawn(camera: Camera, meter: Meter, live: Live, note: Callable[[], str] = lambda: "") -> Iterator[Event]:
     """The camera's events, measured, with the panel redrawn a few times a second."""
     next_drawing = 0.0
     for event in camera:
         meter.add(event)
         if time.monotonic() >= next_drawing:
-            live.update(panel(meter, camera))
+            live.update(panel(meter, camera, note()))
             next_drawing = time.monotonic() + 1 / REFRESH_HZ
         yield event
 
 
-def panel(meter: Meter, camera: Camera) -> Group:
-    """Picture and figures."""
+def panel(meter: Meter, camera: Camera, note: str = "") -> Group:
+    """Picture, figures, and a note."""
     lines: list[Text | Preview] = []
     if meter.last is not None:
         image = meter.last.image
@@ -159,6 +160,8 @@ def panel(meter: Meter, camera: Camera) -> Group:
         if quality.advice:
             lines.append(Text(quality.advice, style="yellow"))
     lines.append(Text(f"{meter.frames} frames, {meter.without_picture} parts without a picture{_losses(camera)}"))
+    if note:
+        lines.append(Text(note))
     if meter.outage:
         lines.append(Text(f"AWAY: {meter.outage}", style="bold yellow"))
     return Group(*lines)

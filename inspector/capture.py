@@ -14,7 +14,7 @@ from inspector.camera import open_camera
 from inspector.cameras import Meter, drawn
 from inspector.inspection import Frame, Image
 from inspector.quality import Screening, quality_of
-from inspector.station import CameraConfig
+from inspector.station import CameraConfig, GenicamCamera, VideoCamera
 
 
 @dataclass
@@ -25,6 +25,11 @@ class Captured:
     refused: int = 0
     advised: int = 0  # of the kept ones, with something wrong with their exposure
     last_objection: str = ""
+
+    def __str__(self) -> str:
+        """One line."""
+        refused = f", {self.refused} left out (the last: {self.last_objection})" if self.refused else ""
+        return f"{self.kept} kept{refused}"
 
 
 def capture(
@@ -53,10 +58,10 @@ def capture(
         OSError: an image cannot be written; none is left half-written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    meter, screening, done = Meter(), Screening(), Captured()
+    meter, screening, done = Meter(), Screening(parts_may_stand_still=not _is_triggered(config)), Captured()
     due = 0.0
     with open_camera(config) as camera, Live(console=console, refresh_per_second=8) as live:
-        for event in drawn(camera, meter, live):
+        for event in drawn(camera, meter, live, lambda: str(done)):
             if stop() or done.kept >= count:
                 break
             if isinstance(event, Frame) and event.image.size and time.monotonic() >= due:
@@ -72,6 +77,13 @@ def capture(
                 due = time.monotonic() + every_s
                 live.console.print(f"{done.kept}/{count}  {event.part_id}  {quality.advice or 'fine'}", style="dim")
     return done
+
+
+def _is_triggered(config: CameraConfig) -> bool:
+    """Whether every frame shows another part."""
+    if isinstance(config, GenicamCamera):
+        return config.trigger != "free-run"
+    return not isinstance(config, VideoCamera)
 
 
 def write_whole(path: Path, image: Image) -> None:

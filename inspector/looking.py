@@ -43,15 +43,16 @@ def cameras(
 ) -> None:
     """List the cameras that are found, or look through one of them."""
     from inspector.camera import CameraError
-    from inspector.camera.discovery import Found, producer_files
+    from inspector.camera.discovery import apart, list_cameras
     from inspector.cameras import show_features, show_live, table_of
     from inspector.service import stop_signals
     from inspector.station import GenicamCamera
 
     console = Console()
     if not live and not features:
-        with Found(producer_files(_producer(station, producer))) as found:
-            console.print(table_of(found.identities()))
+        if serial is not None or usb is not None or video is not None:
+            raise CameraError("say what to do with this camera: --live or --features; without both, all are listed")
+        console.print(table_of(apart(list_cameras, _producer(station, producer))))
         return
     config = _camera(station, producer=producer, serial=serial, usb=usb, video=video)
     if features:
@@ -90,9 +91,8 @@ def capture(
     console = Console()
     with stop_signals() as stop:
         done = collect(config, dataset / into, console, count=count, every_s=every, keep_all=keep_all, stop=stop)
-    refused = f", {done.refused} left out (the last: {done.last_objection})" if done.refused else ""
     exposed = f"; {done.advised} of them are badly exposed" if done.advised else ""
-    console.print(f"{done.kept} images in {dataset / into}{exposed}{refused}")
+    console.print(f"{dataset / into}: {done}{exposed}", soft_wrap=True)
 
 
 @app.command(rich_help_panel=CAMERAS, epilog="Example: inspector simulate images/cap/test --rate 5")
@@ -216,6 +216,8 @@ def _camera(
         return VideoCamera(kind="video", device=usb)
     if video is not None:
         return FolderCamera(kind="folder", folder=video) if video.is_dir() else VideoCamera(kind="video", file=video)
-    if producer is not None or serial is not None:
-        return GenicamCamera(kind="genicam", producer=producer, serial=serial, trigger="free-run")
-    return load_station(station or Path("station.toml")).camera
+    named = {key: value for key, value in {"producer": producer, "serial": serial}.items() if value is not None}
+    if named and station is None:
+        return GenicamCamera.model_validate({"kind": "genicam", "trigger": "free-run"} | named)
+    camera = load_station(station or Path("station.toml")).camera
+    return camera.model_copy(update=named) if isinstance(camera, GenicamCamera) else camera

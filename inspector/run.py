@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from inspector.bundle import load_bundle
 from inspector.bus import Publisher
-from inspector.camera import NO_PICTURE, CameraError, Event, Outage, open_camera
+from inspector.camera import MOST_LOST, NO_PICTURE, CameraError, Event, Outage, open_camera
 from inspector.decide import decide
 from inspector.engine import Engine, EngineError, open_engine
 from inspector.heartbeat import Heartbeat, Job
@@ -16,8 +16,6 @@ from inspector.inspection import Frame, Inspection, Prediction, Timings
 from inspector.service import Service, stop_signals
 from inspector.station import Station
 from inspector.summary import Summary
-
-MOST_LOST = 1000  # in one gap; more is no gap but a camera that counts wrongly
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ def run(station: Station) -> Summary:
         bundle = load_bundle(station.recipe.bundle)
         with (
             open_engine(station.engine, bundle) as engine,
-            open_camera(station.camera, bit_depth=bundle.manifest.input.bit_depth) as camera,
+            open_camera(station.camera, bit_depth=bundle.manifest.input.bit_depth, stop=stop) as camera,
         ):
             override = station.recipe.threshold
             threshold = bundle.manifest.threshold.value if override is None else override

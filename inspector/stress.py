@@ -8,17 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, cycle
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 
 from inspector.bundle import Bundle
 from inspector.camera import Event, Outage
 from inspector.camera.genicam import HANGING_S, GenicamFeed
 from inspector.camera.gentl.stage import Stage
+from inspector.camera.words import Link, Opened, Picture, Release
 from inspector.engine import open_engine
 from inspector.inspection import Frame, Image
 from inspector.station import SIMULATED_PRODUCER, GenicamCamera
@@ -26,6 +31,8 @@ from inspector.station import SIMULATED_PRODUCER, GenicamCamera
 WIDTH, HEIGHT = 1280, 1024
 SERIAL = "STRESS"
 TRIGGER_HZ = 30.0
+FRAMES_BETWEEN = 3  # the first one, and what is on its way
+MOST_GROWTH_MB = 20.0  # of resident memory in a million frames
 PATIENCE_S = 60.0
 Progress: TypeAlias = Callable[[str, int, int], None]
 Row: TypeAlias = dict[str, object]
@@ -41,16 +48,19 @@ class StressError(Exception):
 
 def speed(bundle: Bundle, progress: Progress, *, seconds: float = 5.0, triggers: int = 1000) -> list[Row]:
     """Frame rate, processor time and trigger latency at 1280 x 1024; what a camera costs the inference beside it."""
-    rows: list[Row] = []
-    for pixel_format in ("Mono8", "BGR8"):
-        progress(f"{pixel_format} in free run", len(rows), 5)
-        rows.append(_free_run(pixel_format, seconds))
-    for pixel_format in ("Mono8", "BGR8"):
-        progress(f"{pixel_format} triggered", len(rows), 5)
-        rows.append(_triggered(pixel_format, triggers))
-    progress("beside inference", len(rows), 5)
-    rows.append(_beside_inference(bundle))
-    progress("beside inference", 5, 5)
+    measurements: dict[str, Callable[[], Row]] = {
+        "Mono8 in free run": lambda: _free_run("Mono8", seconds),
+        "BGR8 in free run": lambda: _free_run("BGR8", seconds),
+        "Mono8 triggered": lambda: _triggered("Mono8", triggers),
+        "BGR8 triggered": lambda: _triggered("BGR8", triggers),
+        "grey from process to process": lambda: _from_process_to_process(1),
+        "RGB from process to process": lambda: _from_process_to_process(3),
+        "beside inference": lambda: _beside_inference(bundle),
+    }
+    rows = []
+    for number, (what, measure) in enumerate(measurements.items(), start=1):
+        rows.append(measure())
+        progress(what, number, len(measurements))
     return rows
 
 
@@ -87,6 +97,50 @@ def _triggered(pixel_format: str, triggers: int) -> Row:
         "what": "software trigger to image in the station", "pixel_format": pixel_format, "size": [HEIGHT, WIDTH],
         "triggers": triggers, **_percentiles(ages_ms), "not_delivered": losses,
     }  # fmt: skip
+
+
+def _from_process_to_process(channels: int, images: int = 200) -> Row:
+    """The ring in shared memory against the image's bytes through the pipe, in turns."""
+    shape = (HEIGHT, WIDTH, channels)
+    station, camera = get_context("spawn").Pipe()
+    process = get_context("spawn").Process(target=_send_images, args=(camera, shape, images), daemon=True)
+    process.start()
+    opened = msgspec.msgpack.decode(station.recv_bytes(), type=Opened)
+    ring, times_ms = SharedMemory(opened.memory), {"ring": [0.0] * images, "pipe": [0.0] * images}
+    try:
+        for index in range(images):
+            picture = msgspec.msgpack.decode(station.recv_bytes(), type=Picture)
+            slot: Image = np.ndarray(shape, np.uint8, buffer=ring.buf, offset=picture.slot * opened.slot_bytes)
+            slot.copy()
+            times_ms["ring"][index] = (time.monotonic_ns() - picture.captured_ns) / 1e6
+            station.send_bytes(msgspec.msgpack.encode(Release(picture.ring, picture.slot)))
+            message = station.recv_bytes()
+            np.frombuffer(message, np.uint8, offset=8)
+            times_ms["pipe"][index] = (time.monotonic_ns() - int.from_bytes(message[:8], "little")) / 1e6
+            del slot
+    finally:
+        ring.close()
+        ring.unlink()
+        process.join()
+    return {
+        "what": "image from process to process", "size": [*shape], "images": images,
+        "ring": _percentiles(times_ms["ring"]), "pipe": _percentiles(times_ms["pipe"]),
+    }  # fmt: skip
+
+
+def _send_images(connection: Connection, shape: tuple[int, int, int], images: int) -> None:
+    """Run in the sending process: each image once through the ring and once through the pipe."""
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    link = Link(connection, slots=4)
+    with link.ring(image.nbytes, "", ""):
+        for _ in range(images):
+            sent_ns = time.monotonic_ns()
+            placed = link.place(image)
+            if placed is not None:
+                link.send(Picture(*placed, shape, sent_ns, None))
+            link.obey(PATIENCE_S)
+            sent_ns = time.monotonic_ns()
+            connection.send_bytes(sent_ns.to_bytes(8, "little") + image.tobytes())
 
 
 def _beside_inference(bundle: Bundle, parts: int = 40, rounds: int = 3, fps: float = 30.0) -> Row:
@@ -158,37 +212,52 @@ class Memory:
 
 
 def soak(frames: int, progress: Progress) -> Row:
-    """Run the path for so many frames, some of them lost or incomplete, and account for every one.
+    """Run the path for so many frames, some of them lost or incomplete, and account for each by the camera's truth.
 
     Raises:
-        StressError: a frame is not accounted for.
+        StressError: a frame is not accounted for, or memory grows.
     """
     memory = {"acquisition": Memory(), "station": Memory()}
-    with _stage(640, 480, incomplete_every=997, drop_every=1009) as stage:
-        started = time.monotonic()
-        with _feed(trigger="free-run", PixelFormat="Mono8", ExposureTime=10.0) as feed:
-            parts = 0
-            for event in feed:
-                if isinstance(event, Outage):
-                    raise StressError(f"the camera was lost: {event.reason}")
-                parts += isinstance(event, Frame)
-                if parts % 1000 == 0 and isinstance(event, Frame):
-                    progress("frames", parts, frames)
+    with (
+        _stage(640, 480, incomplete_every=997, drop_every=1009) as stage,
+        _feed(trigger="free-run", PixelFormat="Mono8", ExposureTime=10.0) as feed,
+    ):
+        started, parts = time.monotonic(), 0
+        for event in feed:
+            if isinstance(event, Outage) and not stage.stalled:
+                raise StressError(f"the camera was lost: {event.reason}")
+            if isinstance(event, Frame):
+                parts += 1
+                if parts % 1000 == 0:
+                    progress("frames", min(parts, frames), frames)
                     memory["acquisition"].add(parts, feed.pid)
                     memory["station"].add(parts, os.getpid())
-                if parts >= frames:
-                    break
-            elapsed, counts = time.monotonic() - started, feed.counts
-        truth = stage.counters
-    accounted = sum(counts[what] for what in ("delivered", "incomplete", "lost", "overrun"))
-    if accounted != parts or truth.exposures < parts:
-        raise StressError(f"{parts} parts, {accounted} accounted for ({dict(counts)}), {truth.exposures} exposed")
+                if parts == frames:
+                    stage.stalled = True  # what was exposed until now is still on its way
+            elif stage.stalled:
+                break
+        elapsed, counts, after = time.monotonic() - started, feed.counts, stage.counters
+    truth = {key: getattr(after, key) for key in ("exposures", "incomplete", "dropped", "underruns")}
+    growth = {who: of.growth_mb_per_million() for who, of in memory.items()}
+    _judge(parts, counts, truth, growth)
     return {
-        "what": "soak", "frames": parts, "seconds": elapsed, "fps": parts / elapsed, "counts": dict(counts),
-        "camera": {"exposures": truth.exposures, "incomplete": truth.incomplete, "dropped": truth.dropped},
-        "rss_growth_mb_per_million_frames": {who: of.growth_mb_per_million() for who, of in memory.items()},
+        "what": "soak", "parts": parts, "seconds": elapsed, "fps": parts / elapsed, "counts": dict(counts),
+        "camera": truth, "rss_growth_mb_per_million_frames": growth,
         "rss_mb": {who: of.mb[-1] for who, of in memory.items()},
     }  # fmt: skip
+
+
+def _judge(parts: int, counts: Counter[str], truth: dict[str, int], growth: dict[str, float]) -> None:
+    """What the station saw against what happened; the frame that showed that the camera is there is no part."""
+    lost = truth["dropped"] + truth["underruns"]
+    known = {"parts": (parts, truth["exposures"]), "incomplete": (counts["incomplete"], truth["incomplete"])}
+    known["lost"] = (counts["lost"], lost)
+    for what, (seen, happened) in known.items():
+        if abs(seen - happened) > FRAMES_BETWEEN:
+            raise StressError(f"{what}: {seen} seen, {happened} in truth ({dict(counts)}, {truth})")
+    for who, per_million in growth.items():
+        if per_million > MOST_GROWTH_MB:
+            raise StressError(f"the memory of the {who} process grows by {per_million:.1f} MB in a million frames")
 
 
 # ------------------------------------------------------------------------------------------------ loss

@@ -11,6 +11,7 @@ from inspector.inspection import Frame, Image
 from inspector.station import CameraConfig, FolderCamera, GenicamCamera, VideoCamera
 
 IDLE_S = 0.1
+MOST_LOST = 1000  # parts in one gap; more is no gap but a camera that counts wrongly
 
 # The image of a part that passed but whose picture was lost or is unreadable: it keeps its place in the sequence,
 # no engine accepts it, and so the part becomes a fault.
@@ -25,6 +26,15 @@ class Outage:
 
 
 Event = Frame | Outage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A part that somebody says is in front of the camera now."""
+
+    token: int  # comes back in the part's decision
+    part_id: str
+    encoder: int = 0
 
 
 class Camera(Protocol):
@@ -46,18 +56,19 @@ class CameraError(Exception):
     """The camera cannot deliver frames; the text names the camera and what to do."""
 
 
-def open_camera(config: CameraConfig, *, bit_depth: int = 8) -> Camera:
+def open_camera(config: CameraConfig, *, bit_depth: int = 8, stop: Callable[[], bool] = lambda: False) -> Camera:
     """Make the camera that the station names; it opens when it is entered.
 
     Args:
         config: the station's camera.
         bit_depth: of image files' samples, from the bundle's manifest; more than 8 are shifted down to 8. A camera's
             frames are shifted by what their own pixel format says.
+        stop: ends the wait for a camera that takes long to open.
     """
     if isinstance(config, GenicamCamera):
         from inspector.camera.genicam import GenicamFeed
 
-        return GenicamFeed(config)
+        return GenicamFeed(config, stop=stop)
     if isinstance(config, VideoCamera):
         from inspector.camera.video import VideoFeed
 

@@ -20,11 +20,15 @@ with warnings.catch_warnings():
 from inspector.camera import CameraError, features
 from inspector.camera.clock import CameraClock
 from inspector.camera.discovery import GENICAM_ERRORS, Found, asked, producer_files
-from inspector.camera.pixels import to_image
+from inspector.camera.pixels import FORMATS, to_image
 from inspector.inspection import Image
 from inspector.station import GenicamCamera
 
-CHUNKS = ("FrameID", "Timestamp", "ExposureTime")
+CHUNKS = ("FrameID", "ExposureTime")
+LATCHES = (  # SFNC 2 counts nanoseconds, GigE Vision 1 ticks
+    ("TimestampLatch", "TimestampLatchValue", ""),
+    ("GevTimestampControlLatch", "GevTimestampValue", "GevTimestampTickFrequency"),
+)
 LATCH_EVERY_NS = 10_000_000_000
 
 
@@ -39,6 +43,7 @@ class Grab:
     image: Image
     frame_id: int | None  # None: this camera does not count
     captured_ns: int  # host's monotonic clock
+    is_exact: bool  # whether that is known by the camera's own clock
     exposure_us: float | None
 
 
@@ -54,7 +59,8 @@ class Device:
         self._clock = CameraClock()
         self._latched_ns = 0
         self._held: Any = None  # the buffer of the last grab
-        self._has_chunks = False
+        self._emptied_ns = 0  # when no frame was waiting
+        self._chunks: tuple[str, ...] = ()
         self.incomplete = 0  # frames since the camera was opened
         self._seen_incomplete = 0
 
@@ -99,6 +105,7 @@ class Device:
 
     def start(self) -> None:
         """Begin to acquire; most settings are locked from now on."""
+        self._emptied_ns = time.monotonic_ns()
         with self._or_lost("cannot be started"):
             self._acquirer.start()
             self._latch()
@@ -123,8 +130,21 @@ class Device:
         """
         with self._or_lost("its stream is broken"):
             self._give_back()
+            waiting = self.pending > 0
+            if not waiting:
+                self._emptied_ns = time.monotonic_ns()
+            if time.monotonic_ns() - self._latched_ns > LATCH_EVERY_NS:
+                self._latch()
             self._held = self._acquirer.try_fetch(timeout=timeout_s, is_raw=True)
-            return None if self._held is None else self._read(self._held, time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            return (
+                None if self._held is None else self._read(self._held, self._emptied_ns if waiting else now_ns, now_ns)
+            )
+
+    @property
+    def has_incomplete(self) -> bool:
+        """Whether frames came incomplete since `take_incomplete` was asked last."""
+        return self.incomplete > self._seen_incomplete
 
     def take_incomplete(self) -> int:
         """How many frames came incomplete since this was asked last."""
@@ -135,9 +155,17 @@ class Device:
         """Read a register of the camera's own, past every cache."""
         with self._or_lost("does not answer"):
             port = self._acquirer.remote_device.port
-            port.read(port.url_info_list[0].file_register_address, 4)
-            if time.monotonic_ns() - self._latched_ns > LATCH_EVERY_NS:
-                self._latch()
+            description = next((url for url in port.url_info_list if url.url.lower().startswith("local:")), None)
+            if description is not None:
+                port.read(description.file_register_address, 4)
+            else:  # its description is a file on this machine: a frame grabber's
+                self.nodes.Width.node.invalidate_node()
+                _ = self.nodes.Width.value
+
+    @property
+    def numbers_from_zero(self) -> bool:
+        """Whether the first frame of an acquisition has the number 0 (USB3 Vision) instead of 1."""
+        return self.identity.transport == "U3V"
 
     @property
     def pending(self) -> int:
@@ -158,16 +186,31 @@ class Device:
             raise CameraLostError(f"camera {self.identity}: {what} ({error})") from error
 
     def _configure(self) -> None:
-        config = self._config
+        config, nodes = self._config, self.nodes
+        wanted = list(config.features.items())
+        if config.region is not None:
+            wanted += features.region(*config.region)
         try:
-            if config.region is not None:
-                features.apply(self.nodes, features.region(*config.region))
-            features.apply(self.nodes, config.features.items())
-            features.apply(self.nodes, _trigger(config, self.nodes))
+            if features.find(nodes, "AcquisitionMode") is not None:
+                features.apply(nodes, [("AcquisitionMode", "Continuous")])
+            features.apply(nodes, wanted)
+            features.apply(nodes, _trigger(config, nodes))
+            features.verify(nodes, wanted)  # a later one may have changed an earlier one
+            self._require_readable_pixels()
         except features.FeatureError as error:
             raise features.FeatureError(f"camera {self.identity}: {error}") from error
-        self._has_chunks = _enable_chunks(self.nodes)
-        self._acquirer.num_buffers = config.buffers
+        self._chunks = _enable_chunks(nodes)
+        self._acquirer.num_buffers = max(config.buffers, self._acquirer.min_num_buffers)
+
+    def _require_readable_pixels(self) -> None:
+        node = features.find(self.nodes, "PixelFormat")
+        code = asked(node.get_int_value, None) if node is not None else None
+        name = symbolics.get(code) if code is not None else None
+        if name is not None and name not in FORMATS:
+            readable = [other for other in node.symbolics if other in FORMATS] if node is not None else []
+            raise features.FeatureError(
+                f"its PixelFormat {name} cannot be read: set {' or '.join(readable)} in [camera.features]"
+            )
 
     def _give_back(self) -> None:
         """The last grab's buffer, to the camera."""
@@ -178,20 +221,33 @@ class Device:
     def _latch(self) -> None:
         """Read the camera's clock between two readings of ours, where it can be read."""
         self._latched_ns = time.monotonic_ns()
-        latch, value = (features.find(self.nodes, name) for name in ("TimestampLatch", "TimestampLatchValue"))
-        if latch is not None and value is not None:
+        for latch_name, value_name, frequency_name in LATCHES:
+            latch, value = features.find(self.nodes, latch_name), features.find(self.nodes, value_name)
+            if latch is None or value is None:
+                continue
+            frequency = features.find(self.nodes, frequency_name)
             before_ns = time.monotonic_ns()
             latch.execute()
             after_ns = time.monotonic_ns()
-            self._clock.latch(before_ns, value.value, after_ns)
+            ticks_per_s = frequency.value if frequency is not None else 1_000_000_000
+            self._clock.latch(before_ns, value.value * 1_000_000_000 // max(ticks_per_s, 1), after_ns)
+            return
 
-    def _read(self, buffer: Any, arrived_ns: int) -> Grab:  # noqa: ANN401
+    def _read(self, buffer: Any, arrived_ns: int, now_ns: int) -> Grab:  # noqa: ANN401
         name = symbolics.get(buffer.pixel_format, f"{buffer.pixel_format:#010x}")
         padding = asked(lambda: buffer.padding_x, 0)
-        image = to_image(buffer.raw_buffer, name, buffer.width, buffer.height, padding=padding)
-        camera_ns = asked(lambda: buffer.timestamp_ns, 0)
-        exposure = asked(lambda: float(self.nodes.ChunkExposureTime.value), None) if self._has_chunks else None
-        return Grab(image, asked(lambda: buffer.frame_id, None), self._clock.to_host(camera_ns, arrived_ns), exposure)
+        captured_ns = self._clock.to_host(asked(lambda: buffer.timestamp_ns, 0), arrived_ns, now_ns)
+        frame_id = asked(lambda: buffer.frame_id, None)
+        if frame_id is None and "FrameID" in self._chunks:
+            frame_id = asked(lambda: self.nodes.ChunkFrameID.value, None)
+        exposure = "ExposureTime" in self._chunks
+        return Grab(
+            to_image(buffer.raw_buffer, name, buffer.width, buffer.height, padding=padding),
+            frame_id,
+            captured_ns,
+            self._clock.is_exact,
+            asked(lambda: float(self.nodes.ChunkExposureTime.value), None) if exposure else None,
+        )
 
 
 class _Counter(Callback):  # type: ignore[misc]
@@ -205,37 +261,42 @@ class _Counter(Callback):  # type: ignore[misc]
 
 
 def _trigger(config: GenicamCamera, nodes: Any) -> Iterator[tuple[str, features.Value]]:  # noqa: ANN401
-    selector = features.find(nodes, "TriggerSelector")
-    if selector is not None and "FrameStart" in selector.symbolics:
-        yield "TriggerSelector", "FrameStart"
-    if config.trigger == "free-run":
-        if features.find(nodes, "TriggerMode") is not None:
-            yield "TriggerMode", "Off"
-        if config.rate_hz is not None:
-            if features.find(nodes, "AcquisitionFrameRateEnable") is not None:
-                yield "AcquisitionFrameRateEnable", True
-            yield "AcquisitionFrameRate", config.rate_hz
-        return
-    if features.find(nodes, "TriggerMode") is None:
+    """All triggers off but the one of a frame; a viewer program may have left others on."""
+    mode, selector = (features.find(nodes, name) for name in ("TriggerMode", "TriggerSelector"))
+    if config.trigger != "free-run" and mode is None:
         raise features.FeatureError('it has no trigger: set camera.trigger = "free-run" in station.toml')
-    yield "TriggerMode", "On"
-    yield "TriggerSource", "Software" if config.trigger == "software" else config.trigger_line
+    if selector is not None and "FrameStart" in selector.symbolics:
+        for other in selector.symbolics:
+            if other != "FrameStart":
+                yield "TriggerSelector", other
+                if genapi.is_writable(nodes.TriggerMode):
+                    yield "TriggerMode", "Off"
+        yield "TriggerSelector", "FrameStart"
+    if config.trigger != "free-run":
+        yield "TriggerMode", "On"
+        yield "TriggerSource", "Software" if config.trigger == "software" else config.trigger_line
+        return
+    if mode is not None:
+        yield "TriggerMode", "Off"
+    if config.rate_hz is not None:
+        if features.find(nodes, "AcquisitionFrameRateEnable") is not None:
+            yield "AcquisitionFrameRateEnable", True
+        yield "AcquisitionFrameRate", config.rate_hz
 
 
-def _enable_chunks(nodes: Any) -> bool:  # noqa: ANN401
-    """Ask for frame id, timestamp and exposure with every frame, where the camera offers them."""
+def _enable_chunks(nodes: Any) -> tuple[str, ...]:  # noqa: ANN401
+    """Ask for frame id and exposure with every frame, where the camera offers them."""
     selector = features.find(nodes, "ChunkSelector")
     if selector is None or features.find(nodes, "ChunkModeActive") is None:
-        return False
-    offered = [name for name in CHUNKS if name in selector.symbolics]
-    if not offered:
-        return False
-    features.write(nodes, "ChunkModeActive", True)
+        return ()
+    offered = tuple(name for name in CHUNKS if name in selector.symbolics)
+    if offered:
+        features.write(nodes, "ChunkModeActive", True)
     for name in offered:
         features.write(nodes, "ChunkSelector", name)
         if genapi.is_writable(nodes.ChunkEnable):  # some send a chunk whether it is wanted or not
             features.write(nodes, "ChunkEnable", True)
-    return "ExposureTime" in offered
+    return offered
 
 
 def _attempt(act: Callable[..., object], *arguments: object) -> None:
@@ -244,11 +305,16 @@ def _attempt(act: Callable[..., object], *arguments: object) -> None:
         act(*arguments)
 
 
-def settings_of(config: GenicamCamera) -> Iterator[tuple[str, str, str]]:
-    """Name, value and what is allowed of every feature that the camera lets be read or written now.
+def settings_of(config: GenicamCamera) -> list[tuple[str, str, str]]:
+    """Name, value and what is allowed of every feature that the camera lets be read or written now; changes none.
 
     Raises:
         CameraError: the camera cannot be opened.
     """
-    with Device(config.model_copy(update={"features": {}, "region": None, "trigger": "free-run"})) as device:
-        yield from features.settings(device.nodes)
+    with Found(producer_files(config.producer)) as found:
+        index, identity = found.choose(config)
+        try:
+            with found.harvester.create(index) as acquirer:
+                return list(features.settings(acquirer.remote_device.node_map))
+        except GENICAM_ERRORS as error:
+            raise CameraError(f"camera {identity} cannot be read ({error})") from error

@@ -6,7 +6,10 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -22,6 +25,9 @@ SEARCH_PATH = "GENICAM_GENTL64_PATH"
 GENICAM_ERRORS = (gentl.GenericException, genapi.GenericException)
 
 T = TypeVar("T")
+LISTING_S = 30.0  # for all producers together
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +115,8 @@ class Found:
         )
         seen = "; ".join(str(camera) for camera in listed)
         if fitting:
-            raise CameraError(
-                f"{len(fitting)} cameras fit {wanted or 'a station that names none'}: set camera.serial ({seen})"
-            )
+            key = "camera.producer: two of them list it" if config.serial else "camera.serial"
+            raise CameraError(f"{len(fitting)} cameras fit {wanted or 'a station that names none'}: set {key} ({seen})")
         if seen:
             raise CameraError(f"no camera with {wanted}: there are {seen}")
         complaints = f" ({'; '.join(self._complaints)})" if self._complaints else ""
@@ -132,9 +137,12 @@ def _addresses_on(nodes: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - ge
     address = features.find(nodes, "GevDeviceIPAddress") if nodes else None
     if selector is None or address is None:
         return
-    for index in range(selector.max + 1):
-        selector.value = index
-        yield nodes.DeviceID.value, str(ipaddress.IPv4Address(address.value))
+    try:
+        for index in range(selector.max + 1):
+            selector.value = index
+            yield nodes.DeviceID.value, str(ipaddress.IPv4Address(address.value))
+    except GENICAM_ERRORS as error:
+        log.warning("the cameras' addresses cannot be read: %s", error)
 
 
 def _identity(info: Any, addresses: dict[str, str]) -> Identity:  # noqa: ANN401
@@ -181,3 +189,32 @@ def _listening_logger(complaints: deque[str]) -> logging.Logger:
     logger.setLevel(logging.WARNING)
     logger.handlers = [_Keep(complaints)]
     return logger
+
+
+def apart(question: Callable[..., T], *arguments: object) -> T:
+    """Ask producers in a process of its own: one that crashes or hangs takes nothing along.
+
+    Raises:
+        CameraError: it did; or what the question raises.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(question, *arguments).result(LISTING_S)
+        except BrokenProcessPool as error:
+            raise CameraError("a GenTL producer crashed: name one as --producer to find out which") from error
+        except TimeoutError as error:
+            for process in pool._processes.values():  # noqa: SLF001 - the pool would wait for it
+                process.kill()
+            raise CameraError(
+                f"a GenTL producer hangs for {LISTING_S:.0f} s: name one as --producer to find out which"
+            ) from error
+
+
+def list_cameras(producer: Path | None) -> list[Identity]:
+    """All cameras of the producer, or of all on GENICAM_GENTL64_PATH.
+
+    Raises:
+        CameraError: there is no producer, or it does not work.
+    """
+    with Found(producer_files(producer)) as found:
+        return found.identities()

@@ -1,16 +1,20 @@
 """Settings of a GenICam camera by their SFNC names: written, read back, refused with what is allowed."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from genicam import genapi
+from genicam import genapi, gentl
 
 from inspector.camera import CameraError
 
 Value = bool | int | float | str
 TOLERANCE = 0.05  # by which a camera may round a number, an exposure to whole lines for example
+LEAST = 0.01  # the same of a number that is nearly nothing
+
+log = logging.getLogger(__name__)
 
 
 class FeatureError(CameraError):
@@ -19,7 +23,7 @@ class FeatureError(CameraError):
 
 def find(nodes: Any, name: str) -> Any | None:  # noqa: ANN401 - genicam has no types
     """The node of that name, or None where the camera has none or does not offer it now."""
-    if not nodes.has_node(name):
+    if not name or not nodes.has_node(name):
         return None
     node = nodes.get_node(name)
     return node if genapi.is_available(node) else None
@@ -48,6 +52,8 @@ def write(nodes: Any, name: str, value: Value) -> None:  # noqa: ANN401
         if isinstance(node, genapi.ICommand):
             node.execute()
             return
+        if genapi.is_readable(node) and type(node.value) is type(value) and node.value == value:
+            return  # many cameras fix what they have but one of
         _require_writable(name, node)
         node.value = _converted(name, node, value)
         _require_taken(name, node, value)
@@ -55,6 +61,20 @@ def write(nodes: Any, name: str, value: Value) -> None:  # noqa: ANN401
         raise FeatureError(f"{name} = {value!r} is not taken: {allowed(node)}") from error
     except genapi.GenericException as error:
         raise FeatureError(f"{name} = {value!r} is not taken: the camera says {error}") from error
+
+
+def verify(nodes: Any, features: Iterable[tuple[str, Value]]) -> None:  # noqa: ANN401
+    """Read all settings back once more; of one that was written several times, the last counts.
+
+    Raises:
+        FeatureError: one is not what it was set to.
+    """
+    for name, value in dict(features).items():
+        node = find(nodes, name)
+        if node is None or isinstance(node, genapi.ICommand):
+            continue
+        if not _taken(node, value):
+            raise FeatureError(f"{name} = {value!r} was undone by another setting: it is {node.value!r} now")
 
 
 def region(x: int, y: int, width: int, height: int) -> list[tuple[str, Value]]:
@@ -65,12 +85,23 @@ def region(x: int, y: int, width: int, height: int) -> list[tuple[str, Value]]:
 def settings(nodes: Any) -> Iterator[tuple[str, str, str]]:  # noqa: ANN401
     """Name, value and what is allowed of all features that can be written or read now."""
     for node in nodes.nodes:
-        plain = node.node
-        if plain.is_feature() and genapi.is_available(node) and not isinstance(node, genapi.ICategory):
-            is_command = isinstance(node, genapi.ICommand)
-            value = "" if is_command or not genapi.is_readable(node) else str(getattr(node, "value", ""))
-            fixed = "it is fixed now" if not genapi.is_writable(node) else allowed(node)
-            yield plain.name, value, "true executes it" if is_command else fixed
+        if node.node.is_feature() and not isinstance(node, genapi.ICategory):
+            try:
+                if genapi.is_available(node):
+                    yield node.node.name, _shown_value(node), _shown_range(node)
+            except (genapi.GenericException, gentl.GenericException) as error:
+                yield node.node.name, "cannot be read", str(error)
+
+
+def _shown_value(node: Any) -> str:  # noqa: ANN401
+    readable = not isinstance(node, genapi.ICommand) and genapi.is_readable(node)
+    return str(getattr(node, "value", "")) if readable else ""
+
+
+def _shown_range(node: Any) -> str:  # noqa: ANN401
+    if isinstance(node, genapi.ICommand):
+        return "true executes it"
+    return allowed(node) if genapi.is_writable(node) else "it is fixed now"
 
 
 def allowed(node: Any) -> str:  # noqa: ANN401
@@ -78,7 +109,7 @@ def allowed(node: Any) -> str:  # noqa: ANN401
     if isinstance(node, genapi.IEnumeration):
         return f"allowed are {', '.join(node.symbolics)}"
     if isinstance(node, genapi.IInteger):
-        return f"allowed are {node.min} to {node.max} in steps of {node.inc}"
+        return f"allowed are whole numbers from {node.min} to {node.max} in steps of {node.inc}"
     if isinstance(node, genapi.IFloat):
         unit = f" {node.unit}" if node.unit else ""
         return f"allowed are {node.min:g} to {node.max:g}{unit}"
@@ -111,10 +142,17 @@ def _converted(name: str, node: Any, value: Value) -> Value:  # noqa: ANN401
 
 
 def _require_taken(name: str, node: Any, value: Value) -> None:  # noqa: ANN401
+    if not _taken(node, value):
+        raise FeatureError(f"{name} = {value!r} is not taken: the camera made {node.value!r} of it; {allowed(node)}")
+    if node.value != value:
+        log.warning("the camera made %s = %r of %r", name, node.value, value)
+
+
+def _taken(node: Any, value: Value) -> bool:  # noqa: ANN401
     found = node.value
-    taken = math.isclose(found, value, rel_tol=TOLERANCE) if isinstance(found, float) else found == value  # type: ignore[arg-type]
-    if not taken:
-        raise FeatureError(f"{name} = {value!r} is not taken: the camera made {found!r} of it; {allowed(node)}")
+    if isinstance(found, float) and not isinstance(value, str):
+        return math.isclose(found, value, rel_tol=TOLERANCE, abs_tol=LEAST)
+    return bool(found == value)
 
 
 def _similar(nodes: Any, name: str) -> str:  # noqa: ANN401

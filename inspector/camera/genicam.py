@@ -5,18 +5,32 @@ Knows neither harvesters nor genicam; the process that does is `inspector.camera
 
 import logging
 import multiprocessing
+import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
 from typing import Self
 
-import msgspec
 import numpy as np
 
 from inspector.camera import IDLE_S, NO_PICTURE, CameraError, Event, Outage
-from inspector.camera.acquisition import Away, Idle, Missing, Opened, Picture, Release, Stale, Stop, Word, acquire
+from inspector.camera.acquisition import acquire
+from inspector.camera.words import (
+    Away,
+    Idle,
+    Missing,
+    Opened,
+    Picture,
+    Release,
+    Stale,
+    Stop,
+    Word,
+    decode_word,
+    encode,
+)
 from inspector.inspection import Frame, Image
 from inspector.station import GenicamCamera
 
@@ -24,39 +38,48 @@ SILENT_S = 1.0  # after which the camera counts as away
 HANGING_S = 5.0  # after which the acquisition process is killed; a network camera's own time-outs are shorter
 OPENING_S = 30.0  # the same while a camera is being opened
 ENDING_S = 3.0  # to close the camera in good order
+KILLING_S = 1.0  # a process within its driver may not die at once
 LOG_EVERY_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before a process that died is started again
+WORKED_S = 60.0  # a process that lived so long before is started again at once
 
 log = logging.getLogger(__name__)
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Word).decode
 
 
 class GenicamFeed:
     """Frames of one camera, called SERIAL-000000 and so on.
 
-    Frames that the camera numbered and that never came, came incomplete, came too late after their trigger or found the
-    station busy are parts without a picture. `counts` tells them apart.
+    Frames that the camera numbered and that never came, came incomplete, cannot be read, came too late after their
+    trigger or found the station busy are parts without a picture. `counts` tells them apart.
     """
 
-    def __init__(self, config: GenicamCamera, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: GenicamCamera,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`stop` ends the wait for a camera that is being opened."""
         self._config = config
+        self._stop = stop
         self._clock = clock
         self._process: multiprocessing.process.BaseProcess | None = None
         self._connection: Connection | None = None
-        self._ring: SharedMemory | None = None
-        self._slot_bytes = 0
-        self._away = "the camera is being opened"  # why no frame can come now; empty: one can
+        self._memory: SharedMemory | None = None
+        self._ring: Opened | None = None
+        self._away = ""  # why no frame can come now; empty: one can
         self._heard = 0.0
+        self._started = 0.0
+        self._hung_up = False
         self._pause_s = FIRST_PAUSE_S
         self._start_at = 0.0
         self._sequence = 0
         self._serial = "camera"
-        self.camera = ""  # what it is, as it says
+        self.camera = "the camera"  # what it is, as it says
         self.exposure_us: float | None = None  # of the last frame, where the camera says it
         self._log_at: defaultdict[str, float] = defaultdict(float)
-        self.counts: Counter[str] = Counter()  # delivered, incomplete, lost, late, overrun, stale, outages, restarts
+        self.counts: Counter[str] = Counter()  # delivered; what `words.Why` names; stale, outages, restarts
 
     def __enter__(self) -> Self:
         """Open the camera.
@@ -73,13 +96,16 @@ class GenicamFeed:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._connection is not None and self._process is not None:
-            try:
-                self._connection.send_bytes(_encode(Stop()))
-                self._process.join(ENDING_S)
-            except OSError:
-                pass  # it is gone already
+        self._send(Stop())
+        until = self._clock() + ENDING_S
+        while self._process is not None and self._process.is_alive() and self._clock() < until:
+            self._receive()  # it may not listen before it has said what it has to say
         self._end()
+
+    @property
+    def pid(self) -> int:
+        """Of the acquisition process, 0 while there is none."""
+        return self._process.pid or 0 if self._process is not None else 0
 
     def __iter__(self) -> Iterator[Event]:
         while True:
@@ -89,24 +115,19 @@ class GenicamFeed:
             else:
                 yield from self._events(word)
 
-    @property
-    def pid(self) -> int:
-        """Of the acquisition process, 0 while there is none."""
-        return self._process.pid or 0 if self._process is not None else 0
-
     def _await_camera(self) -> None:
-        while self._away:
+        while self._away and not self._stop():
             word = self._receive()
             if isinstance(word, Opened):
                 self._attach(word)
             elif isinstance(word, Away):
                 raise CameraError(word.reason)
-            elif problem := self._problem():
+            elif word is None and (problem := self._problem()):
                 raise CameraError(problem)
 
     def _events(self, word: Word) -> Iterator[Event]:
         """What one word of the acquisition process means for the loop."""
-        if not isinstance(word, Away):
+        if isinstance(word, Picture | Missing | Stale | Idle) and self._ring is not None:
             self._away = ""  # also after a silence that ended by itself
         if isinstance(word, Picture):
             self.counts["delivered"] += 1
@@ -117,8 +138,9 @@ class GenicamFeed:
             for _ in range(word.count):
                 yield self._frame(NO_PICTURE, time.monotonic_ns())
         elif isinstance(word, Stale):
-            self._count("stale", 1)
+            self._count("stale", word.count)
         elif isinstance(word, Away):
+            self._detach()
             yield self._outage(word.reason)
         elif isinstance(word, Opened):
             self._attach(word)
@@ -130,6 +152,8 @@ class GenicamFeed:
         if problem := self._problem():
             log.error("%s", problem)
             self._end()
+            if self._clock() - self._started > WORKED_S:
+                self._pause_s = FIRST_PAUSE_S
             self._start_at = self._clock() + self._pause_s
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             yield self._outage(problem)
@@ -143,10 +167,10 @@ class GenicamFeed:
             yield self._outage(f"{self.camera}: its process is silent")
 
     def _problem(self) -> str:
-        """Why the acquisition process must be replaced; empty where it need not."""
+        """Why the acquisition process must be replaced; empty where it need not. Ask only when it has said nothing."""
         if self._process is None:
             return ""
-        if not self._process.is_alive():
+        if self._hung_up and not self._process.is_alive():
             code = self._process.exitcode or 0
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             return f"the camera's process {how}: a fault of its GenTL producer, most likely"
@@ -175,30 +199,37 @@ class GenicamFeed:
 
     def _take(self, picture: Picture) -> Image:
         """Copy the image out of the ring, so that its slot is free again whatever becomes of the part."""
-        if self._ring is None:
-            return NO_PICTURE
-        slot: Image = np.ndarray(picture.shape, np.uint8, buffer=self._ring.buf, offset=picture.slot * self._slot_bytes)
+        if self._memory is None or self._ring is None or picture.ring != self._ring.ring:
+            return NO_PICTURE  # its ring is gone
+        offset = picture.slot * self._ring.slot_bytes
+        slot: Image = np.ndarray(picture.shape, np.uint8, buffer=self._memory.buf, offset=offset)
         image = slot.copy()
-        self._send(Release(picture.slot))
+        self._send(Release(picture.ring, picture.slot))
         return image
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
+        self._away = self._away or "the camera is being opened"
         self._connection, other_end = context.Pipe()
         self._process = context.Process(
             target=acquire, args=(self._config, other_end), name="inspector-camera", daemon=True
         )
-        self._process.start()
+        with _blocked_signals():  # until the process ignores them itself
+            self._process.start()
         other_end.close()
-        self._heard = self._clock()
+        self._heard = self._started = self._clock()
+        self._hung_up = False
 
     def _end(self) -> None:
         """Make an end of the process, in whatever state it is."""
         self._detach()
         if self._process is not None:
             self._process.kill()
-            self._process.join()
-            self._process.close()
+            self._process.join(KILLING_S)
+            if self._process.is_alive():
+                log.error("the camera's process %d does not die: its driver holds it", self.pid)
+            else:
+                self._process.close()
             self._process = None
         if self._connection is not None:
             self._connection.close()
@@ -206,27 +237,28 @@ class GenicamFeed:
 
     def _attach(self, opened: Opened) -> None:
         self._detach()
-        self._ring, self._slot_bytes = SharedMemory(opened.ring), opened.slot_bytes
+        self._memory, self._ring = SharedMemory(opened.memory), opened
         self.camera, self._serial = opened.camera, opened.serial or "camera"
-        self._away, self._pause_s = "", FIRST_PAUSE_S
+        self._away = ""
         log.info("camera %s is there", self.camera)
 
     def _detach(self) -> None:
-        if self._ring is not None:
-            self._ring.close()
-            self._ring.unlink()
-            self._ring = None
+        if self._memory is not None:
+            self._memory.close()
+            self._memory.unlink()
+        self._memory, self._ring = None, None
 
     def _receive(self) -> Word | None:
-        """The next word within `IDLE_S`."""
+        """The next word within `IDLE_S`; of a process that is dead, also what it said before."""
         if self._connection is None:
             time.sleep(IDLE_S)
             return None
         try:
             if not self._connection.poll(IDLE_S):
                 return None
-            word: Word = _decode(self._connection.recv_bytes())
-        except (EOFError, OSError):  # the process is dead; what it had said before was read before this
+            word: Word = decode_word(self._connection.recv_bytes())
+        except (EOFError, OSError):  # the process is dead, and all that it said was heard
+            self._hung_up = True
             if self._process is not None:
                 self._process.join(IDLE_S)
             return None
@@ -235,7 +267,15 @@ class GenicamFeed:
 
     def _send(self, command: Release | Stop) -> None:
         if self._connection is not None:
-            try:
-                self._connection.send_bytes(_encode(command))
-            except OSError:
-                log.debug("the camera's process is gone")
+            with suppress(OSError):  # the process is gone: that shows when it is listened to
+                self._connection.send_bytes(encode(command))
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """A process that is started now does not get to see them before it lets them through."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

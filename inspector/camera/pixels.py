@@ -89,13 +89,12 @@ FORMATS: dict[str, PixelFormat] = {
         f"Bayer{pattern}{depth}": PixelFormat(bits, upper, conversion)
         for pattern, conversion in _BAYER.items()
         for depth, (bits, upper) in _SAMPLES.items()
+        if depth != "14"  # there are none
     },
     "RGB8": PixelFormat(24, _whole),
     "BGR8": PixelFormat(24, _whole, cv2.COLOR_BGR2RGB),
     "RGBa8": PixelFormat(32, _whole, cv2.COLOR_RGBA2RGB),
     "BGRa8": PixelFormat(32, _whole, cv2.COLOR_BGRA2RGB),
-    "YUV422_8": PixelFormat(16, _whole, cv2.COLOR_YUV2RGB_YUYV),
-    "YUV422_8_UYVY": PixelFormat(16, _whole, cv2.COLOR_YUV2RGB_UYVY),
 }
 
 
@@ -134,6 +133,8 @@ def _rows(memory: Bytes, layout: PixelFormat, width: int, height: int, padding: 
 
     Lines of a packed format that are not padded follow each other within a byte.
     """
+    if width < 1 or height < 1:
+        raise PixelFormatError(f"the camera sent an image of {width} x {height} pixels")
     count = height if padding else 1
     row = -(-width * (height // count) * layout.bits // 8)
     if len(memory) < (row + padding) * count:

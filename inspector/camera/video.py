@@ -4,7 +4,8 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Self
+from threading import Condition, Thread
+from typing import Literal, Self
 
 import cv2
 import numpy as np
@@ -55,30 +56,34 @@ class VideoFeed:
         return self._live() if self._config.file is None else self._replay()
 
     def _replay(self) -> Iterator[Event]:
-        due_ns = self._clock()
+        due_ns, empty = self._clock(), True
         while self._video is not None:
             read, pixels = self._video.read()
             if read:
+                empty = False
                 yield from idle_until(due_ns, self._clock, self._sleep)
                 due_ns = max(due_ns, self._clock() - self._period_ns()) + self._period_ns()
-                yield self._frame(pixels)
+                yield self._frame(pixels, self._clock())
             elif not self._config.loop:
                 return
-            elif not self._video.set(cv2.CAP_PROP_POS_FRAMES, 0):
+            elif empty or not self._video.set(cv2.CAP_PROP_POS_FRAMES, 0):
                 raise CameraError(f"{self._config.file} cannot be started again: replay it without loop = true")
+            else:
+                empty = True
 
     def _live(self) -> Iterator[Event]:
-        """At most `rate_hz` of the camera's frames; the others are read and dropped, so that none is an old one."""
+        """At most `rate_hz` of the camera's frames, always the newest: another thread reads and drops the others."""
         due_ns = self._clock()
         while True:
-            read, pixels = self._video.read() if self._video is not None else (False, None)
-            if not read or pixels is None:
-                yield from self._reopen()
-            elif self._clock() >= due_ns:
-                due_ns = max(due_ns, self._clock() - self._period_ns()) + self._period_ns()
-                yield self._frame(pixels)
-            else:
-                yield None
+            if self._video is not None:
+                with _Newest(self._video, self._clock) as newest:
+                    while (event := newest.take()) is not False:
+                        if event is None or event[1] < due_ns:
+                            yield None
+                        else:
+                            due_ns = max(due_ns, self._clock() - self._period_ns()) + self._period_ns()
+                            yield self._frame(*event)
+            yield from self._reopen()
 
     def _reopen(self) -> Iterator[Event]:
         self.__exit__()
@@ -89,10 +94,10 @@ class VideoFeed:
             self._sleep(IDLE_S)
         self._video = self._open()
 
-    def _frame(self, pixels: cv2.typing.MatLike) -> Frame:
+    def _frame(self, pixels: cv2.typing.MatLike, captured_ns: int) -> Frame:
         sequence = next(self._sequence)
         image: Image = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
-        return Frame(sequence, f"{self._name}-{sequence:06d}", image, self._clock())
+        return Frame(sequence, f"{self._name}-{sequence:06d}", image, captured_ns)
 
     def _period_ns(self) -> int:
         rate_hz = self._config.rate_hz
@@ -103,9 +108,51 @@ class VideoFeed:
     def _open(self) -> cv2.VideoCapture | None:
         source = self._config.device if self._config.file is None else str(self._config.file)
         video = self._open_video(source if source is not None else 0)
-        return video if video.isOpened() else None
+        if not video.isOpened():
+            return None
+        video.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # of a live camera, where the driver knows it
+        return video
 
     def _missing(self) -> str:
         if self._config.file is not None:
             return f"{self._config.file} is no video that can be read: correct camera.file in station.toml"
         return f"USB camera {self._config.device} is not there: plug it in, or correct camera.device in station.toml"
+
+
+class _Newest:
+    """Reads a live camera in a thread and keeps its newest frame, so that none is an old one."""
+
+    def __init__(self, video: cv2.VideoCapture, clock: Callable[[], int]) -> None:
+        self._video = video
+        self._clock = clock
+        self._changed = Condition()
+        self._frame: tuple[cv2.typing.MatLike, int] | None = None
+        self._ended = False
+        self._thread = Thread(target=self._read_all, name="video", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._changed:
+            self._ended = True
+        self._thread.join(REOPEN_S)
+
+    def take(self) -> tuple[cv2.typing.MatLike, int] | Literal[False] | None:
+        """The newest frame and when it came; None when there is no new one; False when the camera is gone."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frame is not None or self._ended, IDLE_S)
+            frame, self._frame = self._frame, None
+            return frame if frame is not None else False if self._ended else None
+
+    def _read_all(self) -> None:
+        while True:
+            read, pixels = self._video.read()
+            with self._changed:
+                if self._ended or not read:
+                    self._ended = True
+                    self._changed.notify()
+                    return
+                self._frame = (pixels, self._clock())
+                self._changed.notify()

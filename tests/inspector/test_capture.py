@@ -44,11 +44,12 @@ def quiet() -> Console:
     return Console(file=io.StringIO(), width=80)
 
 
-def test_blurred_and_repeated_pictures_are_not_kept(camera: FolderCamera, tmp_path: Path) -> None:
+def test_a_blurred_picture_is_not_kept(camera: FolderCamera, tmp_path: Path) -> None:
     done = capture(camera, tmp_path / "set" / "train" / "good", quiet(), count=100)
     kept = sorted((tmp_path / "set" / "train" / "good").iterdir())
-    assert (done.kept, done.refused) == (7, 2)
-    assert [path.name.split("-")[1] for path in kept] == ["0.png", "1.png", "2.png", "3.png", "4.png", "5.png", "8.png"]
+    assert (done.kept, done.refused) == (8, 1)
+    assert "blurred" in str(done)
+    assert [path.stem.split("-")[1] for path in kept] == ["0", "1", "2", "3", "4", "5", "7", "8"]
     read = cv2.imread(str(kept[0]))
     assert read is not None
     assert np.array_equal(read[:, :, ::-1], picture(0))
@@ -91,8 +92,18 @@ def test_blur_lowers_sharpness() -> None:
     assert quality_of(picture(0)).sharpness > 4 * quality_of(picture(0, blur=2)).sharpness
 
 
+def test_a_part_that_stands_still_is_kept_once_where_parts_may() -> None:
+    first, noise = picture(0), np.random.default_rng(1).integers(-3, 4, (120, 160, 3))
+    again = np.clip(first + noise, 0, 255).astype(np.uint8)
+    marked = first.copy()
+    marked[40:60, 40:70] += 40
+    for may, expected in ((True, ["", "unchanged: the same part as before", ""]), (False, ["", "", ""])):
+        screening = Screening(parts_may_stand_still=may)
+        assert [screening.objection(image, quality_of(image)) for image in (first, again, marked)] == expected
+
+
 def test_the_first_pictures_set_what_is_usual() -> None:
-    screening = Screening()
+    screening = Screening(parts_may_stand_still=True)
     assert screening.objection(picture(0, blur=4), quality_of(picture(0, blur=4))) == ""
 
 

@@ -147,7 +147,7 @@ def test_capture_takes_the_stations_camera(station_file: Path, tmp_path: Path) -
         app, ["capture", str(tmp_path / "set"), "--station", str(station_file), "--count", "5", "--into", "test/dent"]
     )
     assert done.exit_code == 0, done.output
-    assert "1 images in" in done.stdout
+    assert f"{tmp_path / 'set' / 'test' / 'dent'}: 1 kept" in done.stdout
     assert len(list((tmp_path / "set" / "test" / "dent").iterdir())) == 1
 
 

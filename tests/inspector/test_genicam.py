@@ -1,5 +1,7 @@
 """The whole path with the simulated camera: stage, producer, harvesters, acquisition process, ring, station."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -175,44 +177,80 @@ def test_a_frame_lost_on_the_wire_is_a_part_without_a_picture(stage: Stage) -> N
     stage.drop_every = 3
     with camera(trigger="hardware") as (feed, events):
         for number in (1, 2, 3, 4):
-            show(stage, number)
-            exposed = stage.counters.exposures
-            stage.pulse()
-            while stage.counters.exposures == exposed:
-                time.sleep(0.001)
-            time.sleep(0.02)  # out of the exposure
+            _expose(stage, number)
         seen = frames(events, 4)
     assert numbers(seen) == [1, 2, None, 4]
     assert [frame.sequence for frame in seen] == [0, 1, 2, 3]
     assert feed.counts == {"delivered": 3, "lost": 1}
 
 
-def test_a_trigger_without_a_frame_is_a_part_without_a_picture_and_its_frame_is_not_the_next_ones(
-    stage: Stage,
-) -> None:
-    show(stage, 1, 2, 3)
-    with camera(trigger="software", rate_hz=10, timeout_ms=150) as (feed, events):
-        first = frames(events, 1)
-        stage.stalled = True
-        late = frames(events, 1)
-        stage.stalled = False
+def test_a_frame_that_comes_after_its_triggers_time_out_is_not_the_next_parts(stage: Stage) -> None:
+    """Each frame takes longer to arrive than the station waits for it: there is always one of the part before."""
+    with camera(trigger="software", rate_hz=8, timeout_ms=100) as (feed, events):
+        show(stage, 1)
+        assert numbers(frames(events, 1)) == [1]
+        stage.transport_delay_us = 140_000
+        show(stage, *range(2, 8))
+        late = until(events, is_outage)[:-1]
+        stage.transport_delay_us = 0
         then = until(events, is_picture)[-1]
-    assert numbers(first + late) == [1, None]
+        truth = {exposure.part: exposure.exposed_ns for exposure in stage.exposures()}
+    assert [event.image.size for event in late if isinstance(event, Frame)] == [0, 0, 0]
     assert isinstance(then, Frame)
-    truth = {exposure.part: exposure.exposed_ns for exposure in stage.exposures()}
-    assert abs(then.captured_ns - truth[int(then.image[0, 0, 0]) - 1]) < 2e6
-    assert feed.counts["late"] >= 1
+    shown = int(then.image[0, 0, 0]) - 1
+    assert abs(then.captured_ns - truth[shown]) < 2e6
+    assert feed.counts["late"] == 3
+
+
+def test_parts_that_wait_while_the_camera_is_lost_are_still_themselves(stage: Stage) -> None:
+    """The station is busy; the camera goes and comes back meanwhile; releases of the old ring come into the new one."""
+    with camera(trigger="hardware", buffers=2) as (feed, events):
+        for number in (10, 20):
+            _expose(stage, number)
+        stage.present = False
+        time.sleep(0.5)
+        stage.present = True
+        opens = stage.counters.opens
+        until_true(lambda: stage.counters.opens > opens and stage.armed_line == 0)
+        for number in (30, 40, 50):
+            _expose(stage, number)
+        seen = frames(events, 5)
+    assert numbers(seen) == [10, 20, 30, 40, None]
+    assert feed.counts["overrun"] == 1
+
+
+def test_parts_lost_before_the_first_frame_are_parts(stage: Stage) -> None:
+    stage.drop_every = 1
+    with camera(trigger="hardware") as (feed, events):
+        for number in (1, 2):
+            _expose(stage, number)
+        stage.drop_every = 0
+        _expose(stage, 3)
+        seen = frames(events, 3)
+    assert numbers(seen) == [None, None, 3]
+    assert feed.counts == {"lost": 2, "delivered": 1}
+
+
+def _expose(stage: Stage, number: int) -> None:
+    """One part passes and breaks the light barrier."""
+    show(stage, number)
+    exposed = stage.counters.exposures
+    stage.pulse()
+    until_true(lambda: stage.counters.exposures > exposed)
+    time.sleep(0.03)  # out of the exposure, and on its way
+
+
+def until_true(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.002)
 
 
 def test_a_station_that_is_too_slow_loses_parts_and_knows_it(stage: Stage) -> None:
     with camera(trigger="hardware", buffers=2) as (feed, events):
         for number in range(1, 6):
-            show(stage, number)
-            exposed = stage.counters.delivered
-            stage.pulse()
-            while stage.counters.delivered == exposed:
-                time.sleep(0.001)
-            time.sleep(0.02)
+            _expose(stage, number)
         seen = frames(events, 5)
     assert numbers(seen) == [1, 2, None, None, None]
     assert feed.counts == {"delivered": 2, "overrun": 3}
@@ -280,6 +318,13 @@ def test_a_producer_that_hangs_is_killed_and_replaced(stage: Stage) -> None:
         show(stage, 9)
         stage.pulse()
         assert numbers(frames(events, 1)) == [9]
+
+
+def test_a_service_manager_that_ends_all_processes_does_not_take_the_camera_first(stage: Stage) -> None:
+    with camera(trigger="hardware") as (feed, events):
+        os.kill(feed.pid, signal.SIGTERM)
+        assert all(event is None for event in islice(events, 5))
+    assert not stage.acquiring
 
 
 def test_a_short_hang_is_an_outage_that_ends_by_itself(stage: Stage) -> None:

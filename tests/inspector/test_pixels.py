@@ -85,10 +85,10 @@ def test_colours_become_rgb() -> None:
         np.testing.assert_array_equal(to_image(memory.tobytes(), name, WIDTH, HEIGHT), rgb, err_msg=name)
 
 
-def test_a_grey_yuv_image_is_grey() -> None:
-    image = to_image(bytes([100, 128] * WIDTH * HEIGHT), "YUV422_8", WIDTH, HEIGHT)
-    assert image.shape == (HEIGHT, WIDTH, 3)
-    assert np.abs(image.astype(int) - image[0, 0, 0]).max() == 0
+@pytest.mark.parametrize("padding", [0, 3])
+def test_an_image_without_lines_is_an_error(padding: int) -> None:
+    with pytest.raises(PixelFormatError, match="12 x 0 pixels"):
+        to_image(b"", "Mono8", 12, 0, padding=padding)
 
 
 def test_padding_is_no_pixel() -> None:
