@@ -1,0 +1,83 @@
+"""Map 1.0 over Modbus TCP, the station as server. Knows registers and a socket, nothing of inspection."""
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from pymodbus.constants import ExcCodes
+from pymodbus.server import ModbusTcpServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+from inspector.plc import PlcInputs, PlcOutputs
+from inspector.plc.registers import INPUT_REGISTERS, MIRROR, OUTPUT_REGISTERS, inputs_of, words_of
+
+READ_INPUT = 4
+ANY_UNIT = 0  # PLCs send 0, 1 or 255
+
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it logs every connection that a PLC drops
+
+
+class PlcPortError(Exception):
+    """The PLC's protocol cannot be served; the text names address and key and says what to do."""
+
+
+class ModbusServer:
+    """Serves the station's registers and hears the PLC's; a block that is read is of one moment."""
+
+    def __init__(
+        self, host: str, port: int, wrote: Callable[[PlcInputs], None], outputs: Callable[[], PlcOutputs]
+    ) -> None:
+        self._address = (host, port)
+        self._wrote = wrote
+        self._outputs = outputs
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve until the block is left.
+
+        Raises:
+            PlcPortError: the address cannot be used.
+        """
+        host, port = self._address
+        server = ModbusTcpServer(self._device(), address=self._address)
+        try:
+            await server.serve_forever(background=True)
+        except (OSError, RuntimeError) as error:
+            raise PlcPortError(
+                f"Modbus cannot be served on {host}:{port} ({error}): correct plc.host or plc.port in station.toml; "
+                "ports below 1024 need CAP_NET_BIND_SERVICE"
+            ) from error
+        try:
+            yield
+        finally:
+            await server.shutdown()  # type: ignore[no-untyped-call]
+
+    def _device(self) -> SimDevice:
+        bits = [SimData(0, count=16, values=False, datatype=DataType.BITS)]
+        holding = [
+            SimData(0, count=INPUT_REGISTERS, datatype=DataType.REGISTERS),
+            SimData(MIRROR, count=OUTPUT_REGISTERS, datatype=DataType.REGISTERS),
+        ]
+        inputs = [SimData(0, count=OUTPUT_REGISTERS, datatype=DataType.REGISTERS)]
+        return SimDevice(id=ANY_UNIT, simdata=(bits, bits, holding, inputs), action=self._accessed)
+
+    async def _accessed(
+        self,
+        function: int,
+        start: int,
+        address: int,
+        count: int,
+        registers: list[int],
+        written: list[int] | list[bool] | None,
+    ) -> ExcCodes | None:
+        """The PLC reads or writes; `registers` are the whole block from `start` on, to be filled before a read."""
+        if written is None:
+            first = (0 if function == READ_INPUT else MIRROR) - start
+            registers[first : first + OUTPUT_REGISTERS] = words_of(self._outputs())
+            return None
+        if address + count > INPUT_REGISTERS:
+            return ExcCodes.ILLEGAL_ADDRESS  # the station's own registers
+        words = registers[-start : INPUT_REGISTERS - start]
+        words[address : address + count] = [int(word) for word in written]
+        self._wrote(inputs_of(words))
+        return None
