@@ -190,6 +190,24 @@ def loss(cycles: Annotated[int, typer.Option(help="how many losses", min=4)] = 1
     _print_json(rows, json)
 
 
+@stress.command("plc", epilog="Example: inspector stress plc --parts 10000")
+@plainly
+def plc_latency(
+    bundle: Annotated[Path | None, typer.Argument(help="inspect with it; without it, a fixed delay")] = None,
+    parts: Annotated[int, typer.Option(help="parts to trigger; p99.9 needs 1000", min=10)] = 10_000,
+    delay: Annotated[float, typer.Option(help="milliseconds of the fixed delay", min=0)] = 20.0,
+    json: JsonOut = None,
+) -> None:
+    """Trigger to result where the PLC is, over Modbus; a pass without an accept in the journal is an error."""
+    from inspector.bundle import load_bundle
+    from inspector.plc.campaign import latency
+
+    make_parent(json)
+    with progress_bars() as progress:
+        rows = [latency(parts, progress, delay_ms=delay, bundle=load_bundle(bundle) if bundle else None)]
+    _print_json(rows, json)
+
+
 def _print_json(rows: list[dict[str, object]], file: Path | None) -> None:
     from json import dumps
 

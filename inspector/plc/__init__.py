@@ -7,6 +7,10 @@ MAP_VERSION = 0x0100
 MOST_TRIGGERS = 0xFFFF  # TriggerSeq counts from 1 to this, and then from 1 again; 0 is none
 
 
+class PlcPortError(Exception):
+    """The PLC's protocol cannot be served or read; the text names address or key and says what to do."""
+
+
 class Command(IntFlag):
     """Bits that the PLC sets."""
 

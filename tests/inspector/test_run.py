@@ -221,6 +221,7 @@ def station(tmp_path: Path, bus: Bus, bundle_folder: Path) -> Station:
         recipe=Recipe(name="tray", bundle=bundle_folder),
         bus=bus,
         deadline_ms=10_000,
+        journal=tmp_path / "journal.sqlite",
     )
 
 
