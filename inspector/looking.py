@@ -208,6 +208,22 @@ def plc_latency(
     _print_json(rows, json)
 
 
+@stress.command("faults", epilog="Example: inspector stress faults --parts 20000")
+@plainly
+def plc_faults(
+    parts: Annotated[int, typer.Option(help="parts to trigger", min=10)] = 20_000,
+    seed: Annotated[int, typer.Option(help="of the faults", min=0)] = 0,
+    json: JsonOut = None,
+) -> None:
+    """Kill, stop, disconnect and delay at random while parts pass; none may without an accept in the journal."""
+    from inspector.plc.campaign import faults
+
+    make_parent(json)
+    with progress_bars() as progress:
+        rows = [faults(parts, progress, seed=seed)]
+    _print_json(rows, json)
+
+
 def _print_json(rows: list[dict[str, object]], file: Path | None) -> None:
     from json import dumps
 

@@ -44,7 +44,7 @@ ENDING_S = 3.0  # to close the camera in good order
 KILLING_S = 1.0  # a process within its driver may not die at once
 LOG_EVERY_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before a process that died is started again
-WORKED_S = 60.0  # a process that lived so long before is started again at once
+WORKED_S = 5.0  # a process that lived so long before is started again at once
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import ModbusRTU from "modbus-serial";
 const client = new ModbusRTU();
 await client.connectTCP("127.0.0.1", { port: Number(process.argv[2]) });
 client.setID(255);
-await client.writeRegister(0, 1);
+await client.writeRegisters(0, [1, 0, 4]);
 await client.writeRegisters(6, [0x502d, 0x3900, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 300]);
 await client.writeRegister(2, 5);
 const inputs = await client.readInputRegisters(0, 40);
