@@ -38,6 +38,10 @@ class StatusBit(IntFlag):
     PLC_HEARTBEAT_LOST = 1 << 15
 
 
+class PlcPortError(Exception):
+    """The PLC's protocol cannot be served; the text names address and key and says what to do."""
+
+
 NO_COMMAND, NO_STATUS = Command(0), StatusBit(0)
 
 

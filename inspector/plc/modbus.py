@@ -8,17 +8,13 @@ from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from inspector.plc import PlcInputs, PlcOutputs
+from inspector.plc import PlcInputs, PlcOutputs, PlcPortError
 from inspector.plc.registers import INPUT_REGISTERS, MIRROR, OUTPUT_REGISTERS, inputs_of, words_of
 
 READ_INPUT = 4
 ANY_UNIT = 0  # PLCs send 0, 1 or 255
 
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it logs every connection that a PLC drops
-
-
-class PlcPortError(Exception):
-    """The PLC's protocol cannot be served; the text names address and key and says what to do."""
 
 
 class ModbusServer:

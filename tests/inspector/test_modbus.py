@@ -11,8 +11,8 @@ pytest.importorskip("pymodbus", reason="pymodbus is not installed: pip install -
 
 from pymodbus.client import AsyncModbusTcpClient
 
-from inspector.plc import Command, Outcome, PlcInputs, PlcOutputs
-from inspector.plc.modbus import ModbusServer, PlcPortError
+from inspector.plc import Command, Outcome, PlcInputs, PlcOutputs, PlcPortError
+from inspector.plc.modbus import ModbusServer
 from inspector.plc.registers import MIRROR, OUTPUT_REGISTERS, words_from_plc, words_of
 
 OUTPUTS = PlcOutputs(outcome=Outcome.NG, part_id="P-7", boot_id=99)
