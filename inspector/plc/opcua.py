@@ -109,7 +109,7 @@ class OpcUaServer:
         host, port = self._address
         url = f"opc.tcp://{host}:{port}"
         server.set_endpoint(url)
-        server.limits = TransportLimits(max_chunk_count=LARGEST_MESSAGE >> 16, max_message_size=LARGEST_MESSAGE)
+        server.limits = TransportLimits(max_chunk_count=(LARGEST_MESSAGE >> 16) + 2, max_message_size=LARGEST_MESSAGE)
         guarded.max_connections = MOST_CONNECTIONS
         encrypted = [ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt]
         server.set_security_policy(encrypted if self._settings.is_encrypted else [])

@@ -1,7 +1,7 @@
 """Who may do what on the OPC UA server: asyncua leaves that to its users, and leaves more open than it seems to.
 
 asyncua 2.1 accepts an unencrypted channel whatever its endpoints are, looks at the certificate that a client names, not
-at the one that its channel is encrypted with, lets a session be taken over by its number before the user is known, lets
+at the one that its channel is encrypted with, numbers its sessions, so that anybody can go on with another's, lets
 every session change every subscription, and lets anybody register servers. All of that is closed here.
 """
 
@@ -90,12 +90,14 @@ class GuardedServer(InternalServer):
         super().__init__(user_manager=door)  # type: ignore[arg-type]  # asyncua's is no protocol
         self.variables: Variables | None = None
 
-    def create_session(self, name: str, user: User = _NOBODY, external: bool = False) -> "GuardedSession":
-        """A session for a client; the station's own is made elsewhere."""
-        return GuardedSession(self, self.aspace, self.subscription_service, name, user=user, external=external)
+    def create_session(self, name: str, user: User = _NOBODY, external: bool = False) -> "GuardedSession":  # noqa: ARG002
+        """A session that ends with its connection.
 
-    def lookup_external_session(self, auth_token: ua.NodeId) -> None:
-        """A client whose connection broke makes a new session: an old one could be taken over by its number."""
+        asyncua's "external" ones could be gone on with from another connection: by anybody who guesses their number,
+        and by a client that does not see that its subscription has lost what was published when the connection broke.
+        A PLC that reconnects must see all of the next result, not what is different since one that it never saw.
+        """
+        return GuardedSession(self, self.aspace, self.subscription_service, name, user=user, external=False)
 
     def register_server(self, server: object, conf: object = None) -> None:  # noqa: ARG002
         """Not here: this is no discovery server."""
@@ -186,9 +188,12 @@ class GuardedSession(InternalSession):
         return await super().set_monitoring_mode(params)
 
     def republish(self, params: ua.RepublishParameters) -> ua.NotificationMessage:
-        """Ask again for what an own subscription has sent."""
+        """Send again what an own subscription has sent; asyncua would send nothing, for which clients ask for ever."""
         self._check_own([params.SubscriptionId])
-        return super().republish(params)
+        message = super().republish(params)
+        if not message.NotificationData:
+            raise ServiceError(StatusCodes.BadMessageNotAvailable)
+        return message
 
     async def transfer_subscriptions(  # type: ignore[override]  # as asyncua's own
         self,

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,25 +71,33 @@ class Site:
         create_certificate(*paths, f"urn:test:{name}", ["localhost"])
 
     @contextmanager
-    def serving(self, settings: OpcUaSettings) -> Iterator[None]:
-        server = OpcUaServer("127.0.0.1", self.port, self.heard.append, lambda: self.outputs, settings)
+    def serving(
+        self,
+        settings: OpcUaSettings,
+        wrote: Callable[[PlcInputs], None] | None = None,
+        outputs: Callable[[], PlcOutputs] | None = None,
+    ) -> Iterator[None]:
+        """Serve; without other callbacks, `heard` and `outputs` are what it hears and shows."""
+        server = OpcUaServer(
+            "127.0.0.1", self.port, wrote or self.heard.append, outputs or (lambda: self.outputs), settings
+        )
         up, down = threading.Event(), asyncio.Event()
-        loop = asyncio.new_event_loop()
+        loops: list[asyncio.AbstractEventLoop] = []
 
         async def serve() -> None:
+            loops.append(asyncio.get_running_loop())
             async with server.serving():
                 up.set()
                 await down.wait()
 
-        thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+        thread = threading.Thread(target=asyncio.run, args=[serve()])
         thread.start()
         try:
-            assert up.wait(20)
+            assert up.wait(30)
             yield
         finally:
-            loop.call_soon_threadsafe(down.set)
+            loops[0].call_soon_threadsafe(down.set)
             thread.join()
-            loop.close()
 
     def client(self) -> Client:
         """Not yet connected, and not encrypted."""

@@ -463,6 +463,19 @@ def test_nobody_touches_the_subscriptions_of_others(site: Site) -> None:
     asyncio.run(main())
 
 
+def test_what_cannot_be_published_again_is_not_asked_for_again(site: Site) -> None:
+    async def main() -> None:
+        async with site.connected() as client:
+            subscription = await client.create_subscription(100, Ignore())
+            request = ua.RepublishRequest(
+                Parameters=ua.RepublishParameters(subscription.subscription_id, RetransmitSequenceNumber=99)
+            )
+            with pytest.raises(UaStatusCodeError, match="BadMessageNotAvailable"):
+                await client.uaclient._send_request(request)
+
+    asyncio.run(main())
+
+
 class Ignore:
     def datachange_notification(self, node: object, value: object, data: object) -> None:
         """Nothing to do."""
