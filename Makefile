@@ -15,7 +15,7 @@ test: .venv/installed-train-dev
 	touch $@
 
 .venv/installed-train-dev: pyproject.toml .ci/install.py
-	$(PYTHON) .ci/install.py train dev plc
+	$(PYTHON) .ci/install.py train dev plc opcua
 	touch $@ .venv/installed-train
 
 clean:

@@ -143,6 +143,48 @@ def plc_monitor(
         monitor(load_station(station), Console(), stop, seconds)
 
 
+@plc_app.command("certificate", epilog="Example: inspector plc certificate --station line1.toml --host 192.168.1.20")
+@plainly
+def plc_certificate(
+    station: StationFile = DEFAULT_STATION,
+    host: Annotated[list[str] | None, typer.Option(help="name or address that clients call; may be repeated")] = None,
+) -> None:
+    """Make the certificate and the key that [plc.opcua] names, once; clients then trust this certificate."""
+    import socket
+
+    from inspector.plc.opcua_certificates import create_certificate
+    from inspector.station import load_station, opcua_of
+
+    settings = opcua_of(load_station(station))
+    if settings.certificate is None or settings.private_key is None:
+        raise typer.BadParameter("[plc.opcua] names no certificate and private_key: nothing would be encrypted")
+    hosts = host or [socket.gethostname(), "localhost", "127.0.0.1"]
+    create_certificate(settings.certificate, settings.private_key, settings.application_uri, hosts)
+    typer.echo(f"{settings.certificate} is for {', '.join(hosts)}; its key is {settings.private_key}")
+
+
+@plc_app.command("user", epilog="Example: inspector plc user line-plc plc --station line1.toml")
+@plainly
+def plc_user(
+    name: Annotated[str, typer.Argument(help="letters, digits, - _ and .")],
+    role: Annotated[str, typer.Argument(help="observer (reads), plc (reads, writes, calls) or maintenance")],
+    station: StationFile = DEFAULT_STATION,
+) -> None:
+    """Let somebody in over OPC UA, or give another role or password; the password is asked for."""
+    from inspector.plc.opcua_users import Role, add_user
+    from inspector.station import load_station, opcua_of
+
+    settings = opcua_of(load_station(station))
+    if settings.users is None:
+        raise typer.BadParameter("[plc.opcua] names no users")
+    password = typer.prompt("password", hide_input=True, confirmation_prompt=True)
+    try:
+        add_user(settings.users, name, Role(role), password)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(f"{name} is {role}: restart inspector plc")
+
+
 @app.command(rich_help_panel=STATION, epilog="Example: inspector bench kit_tray.bundle --parts 1000 --json bench.json")
 @plainly
 def bench(

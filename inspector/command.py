@@ -13,7 +13,7 @@ from rich.text import Text
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)]
 EXTRAS = frozenset(
-    {"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib", "pymodbus"}
+    {"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib", "pymodbus", "asyncua"}
 )
 
 P = ParamSpec("P")
@@ -43,7 +43,7 @@ def _errors_as_text() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in EXTRAS:
             raise
-        extra = "plc" if (error.name or "").startswith("pymodbus") else "train"
+        extra = {"pymodbus": "plc", "asyncua": "opcua"}.get((error.name or "").split(".")[0], "train")
         text = f"{error.name} is not installed here: this command needs pip install -e '.[{extra}]'"
         typer.secho(text, fg="red", err=True)
         raise typer.Exit(2) from error

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from inspector.plc.opcua_settings import PORT, OpcUaSettings
+
 SIMULATED_PRODUCER = Path("simulator")  # stands for the GenTL producer that comes with Inspector
 EngineName = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
 
@@ -159,9 +161,25 @@ class Bus(_Frozen):
 class Plc(_Frozen):
     """How the line's PLC talks to the station."""
 
-    protocol: Literal["modbus"] = Field(title="Protocol", description="modbus: Modbus TCP, the station is the server")
+    protocol: Literal["modbus", "opcua"] = Field(
+        title="Protocol", description="modbus: Modbus TCP; opcua: OPC UA; the station is the server of both"
+    )
     host: str = Field("127.0.0.1", title="Host", description="address to serve on; 0.0.0.0: all of this machine's")
-    port: int = Field(502, ge=1, le=65535, title="Port", description="502 needs CAP_NET_BIND_SERVICE")
+    port: int | None = Field(
+        None, ge=1, le=65535, title="Port", description="absent: 502, which needs CAP_NET_BIND_SERVICE, or 4840"
+    )
+    opcua: OpcUaSettings | None = Field(None, title="OPC UA", description="who may connect, for protocol = opcua")
+
+    @model_validator(mode="after")
+    def _guarded(self) -> "Plc":
+        if (self.protocol == "opcua") is not (self.opcua is not None):
+            raise ValueError('protocol = "opcua" and [plc.opcua] belong together: it says who may connect')
+        return self
+
+    @property
+    def served_port(self) -> int:
+        """The port, or the protocol's own."""
+        return self.port or (PORT if self.protocol == "opcua" else 502)
 
 
 class Station(_Frozen):
@@ -195,6 +213,18 @@ def plc_of(station: Station) -> Plc:
     if station.plc is None:
         raise StationError(f"station {station.name} serves no PLC: add [plc] to its file, as docs/integration.md says")
     return station.plc
+
+
+def opcua_of(station: Station) -> OpcUaSettings:
+    """The station's OPC UA settings.
+
+    Raises:
+        StationError: it does not serve OPC UA.
+    """
+    settings = plc_of(station).opcua
+    if settings is None:
+        raise StationError(f"station {station.name} does not serve OPC UA: set plc.protocol and add [plc.opcua]")
+    return settings
 
 
 def load_station(path: Path) -> Station:
@@ -285,6 +315,7 @@ def _suggestion(keys: list[str]) -> str:
         "recipe": (Recipe,),
         "bus": (Bus,),
         "plc": (Plc,),
+        "plc.opcua": (OpcUaSettings,),
     }
     known = [field for model in models[".".join(keys[:-1])] for field in model.model_fields]
     close = get_close_matches(keys[-1], known, n=1)

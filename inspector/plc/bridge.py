@@ -94,11 +94,15 @@ class Bridge:
         return self._handshake.outputs(self._clock())
 
     def _port(self) -> AbstractAsyncContextManager[None]:
-        plc = self._plc
+        plc, port = self._plc, self._plc.served_port
+        log.info("%s on %s:%d, boot id %d", plc.protocol, plc.host, port, self._boot_id)
+        if plc.opcua is not None:
+            from inspector.plc.opcua import OpcUaServer
+
+            return OpcUaServer(plc.host, port, self.wrote, self.outputs, plc.opcua).serving()
         from inspector.plc.modbus import ModbusServer
 
-        log.info("Modbus on %s:%d, boot id %d", plc.host, plc.port, self._boot_id)
-        return ModbusServer(plc.host, plc.port, self.wrote, self.outputs).serving()
+        return ModbusServer(plc.host, port, self.wrote, self.outputs).serving()
 
     def _act(self, action: Action) -> None:
         if isinstance(action, StartInspection):

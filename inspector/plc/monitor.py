@@ -75,14 +75,16 @@ def table_of(words: list[int], inputs: PlcInputs) -> Table:
 def _client(station: Station) -> ModbusTcpClient:
     plc = plc_of(station)
     host = "127.0.0.1" if plc.host == ANY_HOST else plc.host
-    client = ModbusTcpClient(host, port=plc.port, timeout=2)
+    if plc.protocol != "modbus":
+        raise PlcPortError(f"opc.tcp://{host}:{plc.served_port} is looked at with an OPC UA client: UaExpert, for one")
+    client = ModbusTcpClient(host, port=plc.served_port, timeout=2)
     if not client.connect():  # type: ignore[no-untyped-call]
-        raise PlcPortError(f"nobody serves Modbus on {host}:{plc.port}: start inspector plc")
+        raise PlcPortError(f"nobody serves Modbus on {host}:{plc.served_port}: start inspector plc")
     return client
 
 
 def _read(client: ModbusTcpClient, station: Station) -> tuple[list[int], PlcInputs]:
-    port = plc_of(station).port
+    port = plc_of(station).served_port
     try:
         outputs = client.read_input_registers(0, count=OUTPUT_REGISTERS)
         inputs = client.read_holding_registers(0, count=INPUT_REGISTERS)
