@@ -115,6 +115,7 @@ class Handshake:
     _acknowledged: bool = True
     _next_token: int = 1
     _last_trigger: int = 0
+    _counts_anew: bool = False
     _missed: bool = False
     _overrun: bool = False
     _error: int = 0
@@ -237,16 +238,19 @@ class Handshake:
 
         0 is no trigger: a PLC that begins to count anew writes it first.
         """
-        if sequence == 0 or self._last_trigger == 0:
-            self._last_trigger = min(self._last_trigger, sequence)
-            return sequence != 0
+        if sequence == 0:
+            self._counts_anew = True
+            return False
+        if self._last_trigger == 0 or self._counts_anew:
+            self._counts_anew = False
+            return sequence != self._last_trigger  # or the 0 was such a late word, and the PLC goes on as before
         ahead = (sequence - self._last_trigger) % MOST_TRIGGERS
         self._missed |= ahead > MOST_AHEAD
         return 0 < ahead <= MOST_AHEAD
 
     def _triggered(self, inputs: PlcInputs, now_ns: int, *, ready: bool) -> list[Action]:
         last, self._last_trigger = self._last_trigger, inputs.trigger_seq
-        if last and inputs.trigger_seq != last % MOST_TRIGGERS + 1:
+        if last and inputs.trigger_seq not in {1, last % MOST_TRIGGERS + 1}:
             self._missed = True
         deadline_ns = now_ns + (inputs.deadline_ms * 1_000_000 or self.own_deadline_ns)
         part = _Part(self._next_token, inputs.trigger_seq, inputs.part_id[:ID_LENGTH], inputs.encoder, deadline_ns)
