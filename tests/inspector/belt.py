@@ -211,6 +211,7 @@ class DirectLine:
     words: list[int] = field(default_factory=lambda: [0] * 40)
     exchanged: bool = False
     on_its_way: deque[tuple[int, ...]] = field(default_factory=deque)
+    said: deque[tuple[int, ...]] = field(default_factory=lambda: deque(maxlen=40))  # what an old connection may hold
     stopped: int = 0
 
     def scan(self) -> TwinOutputs:
@@ -239,6 +240,7 @@ class DirectLine:
             self.write(self.on_its_way.popleft())
         if written is not None:
             self.write(written)
+            self.said.append(written)
         self.words, self.exchanged = words_of(self.station.outputs()), True
 
     def write(self, words: tuple[int, ...]) -> None:
@@ -254,4 +256,5 @@ class DirectLine:
     def restart_station(self) -> None:
         self.registers = [0] * 19
         self.on_its_way.clear()
+        self.said.clear()
         self.station.restart()

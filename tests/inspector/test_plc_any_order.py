@@ -61,6 +61,12 @@ class AnyOrder(RuleBasedStateMachine):
             if self.line.twin.sending == state:
                 break
 
+    @precondition(lambda self: self.line.said)
+    @rule(data=st.data(), part_only=st.booleans())
+    def an_old_connections_words_arrive(self, data: st.DataObject, part_only: bool) -> None:
+        words = data.draw(st.sampled_from(list(self.line.said)))
+        self.line.write((*self.line.registers[:6], *words[6:]) if part_only else words)
+
     @rule()
     def plc_restarts(self) -> None:
         self.line.restart_plc()
@@ -95,7 +101,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert not self.line.twin.latched & A_NOT_CONFIRMED
 
 
-AnyOrder.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
 
 

@@ -144,7 +144,7 @@ class Line:
         await self.scans(scans)
         self.cable.release()
         self.plc.scan_ms = PATIENT_MS
-        await self.scans(30 if reconnect else 1)  # not cut off right after old words: test_plc_holes.py says why
+        await self.scan()
 
 
 @asynccontextmanager

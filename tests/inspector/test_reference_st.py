@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import inspector.plc
-from inspector.plc import MAP_VERSION, StatusBit
+from inspector.plc import MAP_VERSION, Command, Reason, StatusBit
 from inspector.plc.registers import INPUT_REGISTERS, OUTPUT_REGISTERS
 
 from . import plc_twin
@@ -19,6 +19,7 @@ from .structured_text import Array, Program, StructuredTextError, load
 REFERENCE = Path(inspector.plc.__file__).with_name("reference.st")
 TEXT = REFERENCE.read_text(encoding="ascii")
 TWIN = Path(plc_twin.__file__).read_text(encoding="utf-8")
+PAGE = Path(__file__).parents[2] / "docs" / "integration.md"
 MARK = r"\b[PRSA]\d+\b"
 
 
@@ -46,6 +47,16 @@ def test_the_twin_has_all_its_names_and_marks() -> None:
     missing = {name for name in declared() if snake(name) not in found and name not in found} - only_there
     assert missing == set()
     assert set(re.findall(MARK, TEXT)) == set(re.findall(MARK, TWIN))
+
+
+def test_the_integrators_page_tells_all_marks_bits_and_reasons() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert set(re.findall(MARK, TEXT)) <= set(re.findall(MARK, page))
+    words = " ".join(page.split()).lower()
+    for bit in (*StatusBit, *Command):
+        assert f"{bit.bit_length() - 1} {(bit.name or '').lower().replace('_', '')}" in words
+    told = set(re.findall(r"\d+", page[page.index("## Reasons") : page.index("## Commissioning")]))
+    assert {str(int(reason)) for reason in Reason if reason is not Reason.NONE} <= told
 
 
 def test_its_constants_are_those_of_the_twin_and_of_the_map() -> None:
