@@ -6,7 +6,7 @@ encrypted, with a certificate that the station trusts, a name and a password.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from asyncua import ua
@@ -19,8 +19,11 @@ from inspector.plc.opcua_certificates import TrustedCertificates, load_identity
 from inspector.plc.opcua_nodes import StationNodes
 from inspector.plc.opcua_settings import OpcUaSettings
 from inspector.plc.opcua_users import load_users
+from inspector.plc.opcua_vision import check_machine_vision, load_machine_vision
 
 log = logging.getLogger(__name__)
+
+Show = Callable[[PlcOutputs], Awaitable[None]]
 
 UPDATE_S = 0.005
 MOST_CONNECTIONS = 100
@@ -58,11 +61,11 @@ class OpcUaServer:
         Raises:
             PlcPortError: the address cannot be used, or a file that the settings name.
         """
-        server, nodes = await self._made()
+        server, shows = await self._made()
         await self._start(server)
         try:
             async with asyncio.TaskGroup() as group:
-                exchange = group.create_task(self._exchange(nodes))
+                exchange = group.create_task(self._exchange(shows))
                 yield
                 exchange.cancel()
         except BaseExceptionGroup as errors:
@@ -70,14 +73,16 @@ class OpcUaServer:
         finally:
             await server.stop()
 
-    async def _exchange(self, nodes: StationNodes) -> None:
+    async def _exchange(self, shows: Sequence[Show]) -> None:
         """Say what was written, show what comes of it, and again."""
         while True:
             self._is_written.clear()
             written, self._written = self._written, []
             for inputs in written:
                 self._wrote(inputs)
-            await nodes.show(self._outputs())
+            outputs = self._outputs()
+            for show in shows:
+                await show(outputs)
             with suppress(TimeoutError):
                 async with asyncio.timeout(UPDATE_S):
                     await self._is_written.wait()
@@ -86,10 +91,12 @@ class OpcUaServer:
         self._written.append(inputs)
         self._is_written.set()
 
-    async def _made(self) -> tuple[Server, StationNodes]:
+    async def _made(self) -> tuple[Server, list[Show]]:
         """The server, not yet listening; files are looked at first, asyncua needs its two seconds after them."""
         settings = self._settings
         guarded = GuardedServer(_door(settings))
+        if settings.machine_vision is not None:
+            check_machine_vision(settings.machine_vision)
         if settings.certificate is not None and settings.private_key is not None:
             guarded.certificate, guarded.private_key = load_identity(
                 settings.certificate, settings.private_key, settings.application_uri
@@ -100,9 +107,13 @@ class OpcUaServer:
         await server.set_application_uri(settings.application_uri)
         self._open(server, guarded)
         nodes = StationNodes(server, self._hear)
-        await nodes.build(self._outputs())
+        index = await nodes.build(self._outputs())
         guarded.variables = nodes
-        return server, nodes
+        if settings.machine_vision is None:
+            log.info("OPC UA shows plain variables alone: OPC 40100-1 needs plc.opcua.machine_vision")
+            return server, [nodes.show]
+        vision = await load_machine_vision(server, settings.machine_vision, index)
+        return server, [nodes.show, vision.show]
 
     def _open(self, server: Server, guarded: GuardedServer) -> None:
         """Say which endpoints there are."""

@@ -44,12 +44,13 @@ class StationNodes:
         self._heard = heard
         self._was_heard = False
         self._inputs = PlcInputs()
+        self._latest: PlcOutputs | None = None
         self._shown: dict[str, Value] = {}
         self._outputs: dict[str, ua.NodeId] = {}
         self._writable: dict[ua.NodeId, str] = {}
 
-    async def build(self, outputs: PlcOutputs) -> None:
-        """Make the nodes, once; their names in NodeIds are the paths to them."""
+    async def build(self, outputs: PlcOutputs) -> int:
+        """Make the nodes, once, and say in which namespace; their names in NodeIds are the paths to them."""
         index = await self._server.register_namespace(NAMESPACE)
         station = await self._server.nodes.objects.add_object(_id("Station", index), _name("Station", index))
         self._shown = output_values(outputs)
@@ -68,9 +69,13 @@ class StationNodes:
         await station.add_method(
             _id("Station.Acknowledge", index), _name("Acknowledge", index), self._acknowledge, result, []
         )
+        return index
 
     async def show(self, outputs: PlcOutputs) -> None:
         """Write what has changed, without giving way to anybody: whoever reads or subscribes sees one moment."""
+        if outputs == self._latest:
+            return
+        self._latest = outputs
         values = output_values(outputs)
         changed = {name for name, value in values.items() if value != self._shown[name]}
         if changed & RESULT:

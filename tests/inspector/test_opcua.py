@@ -576,6 +576,13 @@ def test_a_certificate_of_another_application_is_named(prepared: Site) -> None:
         asyncio.run(start(prepared, application_uri="urn:other"))
 
 
+def test_a_folder_without_the_standard_is_named(prepared: Site) -> None:
+    with pytest.raises(
+        PlcPortError, match=r"MachineVision.NodeSet2.xml is not there: correct plc.opcua.machine_vision"
+    ):
+        asyncio.run(start(prepared, machine_vision="."))
+
+
 def test_a_port_that_is_taken_is_named(prepared: Site) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -55,9 +55,12 @@ class Line:
 def test_node_opcua_inspects_parts_and_is_kept_from_what_it_may_not(node: str, tmp_path: Path) -> None:
     site, line = Site(tmp_path), Line()
     site.make_files()
-    with site.serving(site.settings(anonymous=True), line.wrote, line.outputs):
+    nodesets = Path(os.environ["INSPECTOR_NODE_MODULES"], "node_modules", "node-opcua-nodesets", "nodesets")
+    vision = nodesets if nodesets.is_dir() else None
+    with site.serving(site.settings(anonymous=True, machine_vision=vision), line.wrote, line.outputs):
         done = subprocess.run(  # noqa: S603
-            [node, SCRIPT, site.url, tmp_path], capture_output=True, text=True, check=False, timeout=90
-        )
+            [node, SCRIPT, site.url, tmp_path, *(["vision"] if vision else [])],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
     print(done.stdout, done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr
