@@ -28,6 +28,7 @@ class Expose(msgspec.Struct, frozen=True, kw_only=True, tag="expose", tag_field=
     trigger: int  # comes back in the decision
     part_id: str
     encoder: int = 0
+    asked_ns: int = 0  # monotonic clock of the station's machine when the part was there; 0: the station does not check
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer", tag_field="kind"):
@@ -94,7 +95,7 @@ class ControlServer:
             return Answer(request=version.request, ok=False, text=f"version {version.v} is not {VERSION}")
         try:
             asked = _decode_expose(message)
-            self._expose(Trigger(asked.trigger, asked.part_id, asked.encoder))
+            self._expose(Trigger(asked.trigger, asked.part_id, asked.encoder, asked.asked_ns))
         except (msgspec.MsgspecError, CameraError) as error:
             return Answer(request=version.request, ok=False, text=str(error))
         return Answer(request=asked.request, ok=True)

@@ -26,6 +26,7 @@ class Job:
     engine: str
     threshold: float
     deadline_ms: float
+    expose_within_ms: float = 100.0  # of a trigger; later it is another part that stands before the camera
 
 
 class Heartbeat:

@@ -28,6 +28,7 @@ class Frame:
     captured_ns: int  # time.monotonic_ns() at exposure
     trigger: int | None = None  # whose part it is, where somebody asked for it; comes back in the result
     encoder: int = 0  # of the belt at the trigger
+    asked_ns: int = 0  # time.monotonic_ns() when somebody said that the part is there; 0: nobody did
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from inspector.decide import decide
 from inspector.decisions import DecisionServer, Outbox
 from inspector.engine import Engine, EngineError, open_engine
 from inspector.heartbeat import Heartbeat, Job
-from inspector.inspection import Cause, Frame, Inspection, Prediction, Timings, Verdict
+from inspector.inspection import Cause, Decision, Frame, Inspection, Prediction, Timings, Verdict
 from inspector.journal import Journal
 from inspector.service import Service, stop_signals
 from inspector.station import Station
@@ -50,7 +50,14 @@ def run(station: Station) -> Summary:
         ):
             override = station.recipe.threshold
             threshold = bundle.manifest.threshold.value if override is None else override
-            job = Job(station.recipe.name, bundle.manifest.bundle_id, engine.name, threshold, station.deadline_ms)
+            job = Job(
+                station.recipe.name,
+                bundle.manifest.bundle_id,
+                engine.name,
+                threshold,
+                station.deadline_ms,
+                station.expose_within_ms,
+            )
             heartbeat.ready(job)
             return inspect(camera, engine, job, publisher, heartbeat, outbox=Outbox(journal, server), stop=stop)
 
@@ -130,6 +137,9 @@ def inspect_part(frame: Frame, engine: Engine, job: Job, clock: Callable[[], int
     )
     if frame.image.size == 0:
         decision = replace(decision, cause=Cause.CAMERA)
+    elif frame.asked_ns and not 0 <= (late_ms := _ms(frame.asked_ns, frame.captured_ns)) <= job.expose_within_ms:
+        reason = f"exposed {late_ms:.0f} ms after its trigger: it may be another part's picture"
+        decision = Decision(Verdict.FAULT, decision.score, decision.threshold, reason, Cause.CAMERA)
     timings = Timings(
         wait_ms=_ms(frame.captured_ns, taken_ns),
         infer_ms=_ms(taken_ns, inferred_ns),

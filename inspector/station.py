@@ -195,6 +195,9 @@ class Station(_Frozen):
     deadline_ms: float = Field(
         gt=0, title="Deadline", description="a part whose verdict takes longer since its exposure is a fault"
     )
+    expose_within_ms: float = Field(
+        100, gt=0, title="Exposure", description="a part exposed later than this after its trigger is not inspected"
+    )
     journal: Path = Field(title="Journal", description="SQLite file of every decision")
     plc: Plc | None = Field(None, title="PLC", description="absent: no PLC is served")
 

@@ -35,6 +35,7 @@ class Trigger:
     token: int  # comes back in the part's decision
     part_id: str
     encoder: int = 0
+    asked_ns: int = 0  # time.monotonic_ns() when the part was there; 0: not known
 
 
 class Camera(Protocol):

@@ -72,7 +72,8 @@ class FolderReplay:
             image = self._read(path)
             while (trigger := _next(asked)) is None:
                 yield None
-            yield Frame(sequence, trigger.part_id, image, self._clock(), trigger.token, trigger.encoder)
+            captured_ns = self._clock()
+            yield Frame(sequence, trigger.part_id, image, captured_ns, trigger.token, trigger.encoder, trigger.asked_ns)
 
     def _replay(self) -> Iterator[Frame | None]:
         due_ns = self._clock()

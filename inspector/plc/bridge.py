@@ -107,7 +107,7 @@ class Bridge:
     def _act(self, action: Action) -> None:
         if isinstance(action, StartInspection):
             token = self._boot_id << 32 | action.token
-            if not self._control.expose(Trigger(token, action.part_id, action.encoder)):
+            if not self._control.expose(Trigger(token, action.part_id, action.encoder, self._clock())):
                 self._refuse(action.token)
         else:
             log.error("recipe %d is asked for: this station has one recipe", action.recipe)

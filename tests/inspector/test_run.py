@@ -19,7 +19,7 @@ from inspector.engine import EngineError, open_engine
 from inspector.heartbeat import PERIOD_NS, Heartbeat, Job
 from inspector.inspection import Cause, Frame, Image, Prediction, Verdict
 from inspector.messages import Result, Status, View
-from inspector.run import MOST_LOST, inspect, run, without_gaps
+from inspector.run import MOST_LOST, inspect, inspect_part, run, without_gaps
 from inspector.service import Service
 from inspector.station import Bus, FolderCamera, Recipe, Station
 from inspector.summary import Summary
@@ -175,6 +175,16 @@ def test_a_camera_that_is_away_is_told_at_once_and_so_is_its_return(
     assert told == [
         ("starting", "", 0), ("ready", "", 0), ("not ready", "cable", 1), ("ready", "", 1), ("stopped", "", 2),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("after_ms", "verdict"), [(0, "accept"), (99, "accept"), (101, "fault"), (-1, "fault")])
+def test_a_part_that_is_exposed_late_may_be_another(clock: Clock, after_ms: int, verdict: str) -> None:
+    frame = Frame(0, "p0", GOOD, clock.now_ns, trigger=1, asked_ns=clock.now_ns - after_ms * 1_000_000)
+    decision = inspect_part(frame, Told([0.1]), JOB, clock).decision
+    assert decision.verdict == verdict
+    if verdict == "fault":
+        assert decision.cause is Cause.CAMERA
+        assert "another part's picture" in decision.reason
 
 
 class Disk:
