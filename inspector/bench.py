@@ -106,7 +106,7 @@ def _measure(name: EngineName, bundle: Bundle, parts: int, size: tuple[int, int]
 
 def _run_loop(engine: Engine, job: Job, source: _Source, parts: int) -> tuple[list[float], float, Summary]:
     with tempfile.TemporaryDirectory(prefix="inspector-bench-") as folder:
-        bus = Bus.model_validate({topic: f"ipc://{folder}/{topic}" for topic in ("result", "view", "status")})
+        bus = Bus.model_validate({topic: f"ipc://{folder}/{topic}" for topic in Bus.model_fields})
         with Publisher(bus, "bench") as publisher, Heartbeat(publisher, Service()) as heartbeat:
             context = multiprocessing.get_context("spawn")
             answers, child_end = context.Pipe(duplex=False)

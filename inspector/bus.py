@@ -91,13 +91,22 @@ class Publisher:
         self._sockets = {}
         self._stack.close()
 
-    def send_result(self, inspection: Inspection, deadline_ms: float) -> None:
-        """Publish the verdict; never blocks."""
+    @property
+    def boot(self) -> str:
+        """Names this run of the station."""
+        return self._origin.boot
+
+    def next_result(self, inspection: Inspection, deadline_ms: float) -> Result:
+        """Put an inspection into words, with the next number."""
         age_ns = self._clock() - inspection.frame.captured_ns
-        seq = self._next("result")
-        self._send(
-            result_of(inspection, self._origin, seq=seq, deadline_ms=deadline_ms, sent_utc=self._utc(), age_ns=age_ns)
-        )
+        return result_of(
+            inspection, self._origin, seq=self._next("result"), deadline_ms=deadline_ms, sent_utc=self._utc(),
+            age_ns=age_ns,
+        )  # fmt: skip
+
+    def send_result(self, result: Result) -> None:
+        """Publish the verdict; never blocks."""
+        self._send(result)
 
     def send_view(self, inspection: Inspection) -> None:
         """Publish image and map if anybody looks; accepted parts at most ten times a second."""
@@ -117,6 +126,7 @@ class Publisher:
         engine: str = "",
         counts: dict[Verdict, int] | None = None,
         publish_ms: float | None = None,
+        alarm: str = "",
     ) -> None:
         """Publish the heartbeat; counts is the number of parts by verdict."""
         by_verdict = dict.fromkeys(Verdict, 0) | (counts or {})
@@ -137,6 +147,7 @@ class Publisher:
                 faults=by_verdict[Verdict.FAULT],
                 result_seq=self._seq["result"],
                 publish_ms=publish_ms,
+                alarm=alarm,
             )
         )
 

@@ -92,6 +92,99 @@ def check(station: StationFile = DEFAULT_STATION) -> None:
         raise typer.Exit(1)
 
 
+plc_app = typer.Typer(help="Serve the line's PLC: triggers in, results out, by [plc] of the station's file.")
+app.add_typer(plc_app, name="plc", rich_help_panel=STATION)
+
+
+@plc_app.callback(invoke_without_command=True, epilog="Example: inspector plc --station line1.toml")
+@plainly
+def plc(context: typer.Context, station: StationFile = DEFAULT_STATION) -> None:
+    """Serve the line's PLC: triggers in, results out, by [plc] of the station's file.
+
+    It runs beside [b]inspector run[/b], and passes no part whose accept is not in the journal. docs/integration.md
+    takes you from an empty PLC project to a running handshake.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    import asyncio
+    import logging
+
+    from inspector.plc.bridge import Bridge
+    from inspector.service import stop_signals
+    from inspector.station import load_station
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    with stop_signals() as stop, Bridge(load_station(station)) as bridge:
+        asyncio.run(bridge.run(stop))
+
+
+@plc_app.command("check", epilog="Example: inspector plc check --station line1.toml")
+@plainly
+def plc_check(station: StationFile = DEFAULT_STATION) -> None:
+    """Read the running bridge's registers as the PLC does, and print what they mean; nothing is written."""
+    from inspector.plc.monitor import read_once, table_of
+    from inspector.station import load_station
+
+    Console().print(table_of(*read_once(load_station(station))))
+
+
+@plc_app.command("monitor", epilog="Example: inspector plc monitor --station line1.toml")
+@plainly
+def plc_monitor(
+    station: StationFile = DEFAULT_STATION,
+    seconds: Annotated[float | None, typer.Option(help="end after so long")] = None,
+) -> None:
+    """Show the registers of the running bridge live, both directions, until Ctrl-C; nothing is written."""
+    from inspector.plc.monitor import monitor
+    from inspector.service import stop_signals
+    from inspector.station import load_station
+
+    with stop_signals() as stop:
+        monitor(load_station(station), Console(), stop, seconds)
+
+
+@plc_app.command("certificate", epilog="Example: inspector plc certificate --station line1.toml --host 192.168.1.20")
+@plainly
+def plc_certificate(
+    station: StationFile = DEFAULT_STATION,
+    host: Annotated[list[str] | None, typer.Option(help="name or address that clients call; may be repeated")] = None,
+) -> None:
+    """Make the certificate and the key that [plc.opcua] names, once; clients then trust this certificate."""
+    import socket
+
+    from inspector.plc.opcua_certificates import create_certificate
+    from inspector.station import load_station, opcua_of
+
+    settings = opcua_of(load_station(station))
+    if settings.certificate is None or settings.private_key is None:
+        raise typer.BadParameter("[plc.opcua] names no certificate and private_key: nothing would be encrypted")
+    hosts = host or [socket.gethostname(), "localhost", "127.0.0.1"]
+    create_certificate(settings.certificate, settings.private_key, settings.application_uri, hosts)
+    typer.echo(f"{settings.certificate} is for {', '.join(hosts)}; its key is {settings.private_key}")
+
+
+@plc_app.command("user", epilog="Example: inspector plc user line-plc plc --station line1.toml")
+@plainly
+def plc_user(
+    name: Annotated[str, typer.Argument(help="letters, digits, - _ and .")],
+    role: Annotated[str, typer.Argument(help="observer (reads), plc (reads, writes, calls) or maintenance")],
+    station: StationFile = DEFAULT_STATION,
+) -> None:
+    """Let somebody in over OPC UA, or give another role or password; the password is asked for."""
+    from inspector.plc.opcua_users import Role, add_user
+    from inspector.station import load_station, opcua_of
+
+    settings = opcua_of(load_station(station))
+    if settings.users is None:
+        raise typer.BadParameter("[plc.opcua] names no users")
+    password = typer.prompt("password", hide_input=True, confirmation_prompt=True)
+    try:
+        add_user(settings.users, name, Role(role), password)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(f"{name} is {role}: restart inspector plc")
+
+
 @app.command(rich_help_panel=STATION, epilog="Example: inspector bench kit_tray.bundle --parts 1000 --json bench.json")
 @plainly
 def bench(

@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)]
-TRAIN_EXTRA = frozenset({"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib"})
+EXTRAS = frozenset(
+    {"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib", "pymodbus", "asyncua"}
+)
 
 P = ParamSpec("P")
 
@@ -39,9 +41,11 @@ def _errors_as_text() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in TRAIN_EXTRA:
+        if (error.name or "").split(".")[0] not in EXTRAS:
             raise
-        typer.secho(f"{error.name} is not installed here: learning needs pip install -e '.[train]'", fg="red", err=True)
+        extra = {"pymodbus": "plc", "asyncua": "opcua"}.get((error.name or "").split(".")[0], "train")
+        text = f"{error.name} is not installed here: this command needs pip install -e '.[{extra}]'"
+        typer.secho(text, fg="red", err=True)
         raise typer.Exit(2) from error
     except _known_errors() as error:
         Console(stderr=True, highlight=False).print(Text(str(error), style="red"), soft_wrap=True)
@@ -57,15 +61,23 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from inspector.demo import DemoError
     from inspector.engine import EngineError
     from inspector.image_file import ImageFileError
+    from inspector.journal import JournalError
+    from inspector.messages import MessageError
+    from inspector.plc import PlcPortError
     from inspector.station import StationError
 
     known: tuple[type[Exception], ...] = (
-        ImageFileError, StationError, BundleError, CameraError, EngineError, BusError, BenchError, DemoError, OSError,
+        ImageFileError, JournalError, MessageError, PlcPortError, StationError, BundleError, CameraError, EngineError,
+        BusError, BenchError, DemoError, OSError,
     )  # fmt: skip
     if "inspector.stress" in sys.modules:
         from inspector.stress import StressError
 
         known += (StressError,)
+    if "inspector.plc.campaign" in sys.modules:
+        from inspector.plc.campaign import CampaignError
+
+        known += (CampaignError,)
     if "models.data" in sys.modules:
         from models.data import DataError
 

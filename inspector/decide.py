@@ -2,7 +2,7 @@
 
 import math
 
-from inspector.inspection import Decision, Prediction, Verdict
+from inspector.inspection import Cause, Decision, Prediction, Verdict
 
 
 def decide(
@@ -18,16 +18,18 @@ def decide(
         failure: why there is no prediction.
     """
     if prediction is None:
-        return Decision(Verdict.FAULT, None, threshold, failure or "no prediction")
+        return Decision(Verdict.FAULT, None, threshold, failure or "no prediction", Cause.MODEL)
     score = prediction.score
     if not math.isfinite(score):
-        return Decision(Verdict.FAULT, None, threshold, f"the score is not a number ({score})")
+        return Decision(Verdict.FAULT, None, threshold, f"the score is not a number ({score})", Cause.MODEL)
     if not math.isfinite(threshold):
-        return Decision(Verdict.FAULT, score, threshold, f"the threshold is not a number ({threshold})")
+        return Decision(Verdict.FAULT, score, threshold, f"the threshold is not a number ({threshold})", Cause.MODEL)
     if not 0 <= latency_ms <= deadline_ms:
-        return Decision(Verdict.FAULT, score, threshold, _late(latency_ms, deadline_ms))
+        return Decision(Verdict.FAULT, score, threshold, _late(latency_ms, deadline_ms), Cause.LATE)
     if score > threshold:
-        return Decision(Verdict.REJECT, score, threshold, f"score {score:.4g} is above {threshold:.4g}")
+        return Decision(
+            Verdict.REJECT, score, threshold, f"score {score:.4g} is above {threshold:.4g}", Cause.THRESHOLD
+        )
     return Decision(Verdict.ACCEPT, score, threshold, f"score {score:.4g} is not above {threshold:.4g}")
 
 

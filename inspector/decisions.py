@@ -10,7 +10,6 @@ one MessagePack map in one frame. Follower: `{kind: follow, v, after}`, `{kind: 
 """
 
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import msgspec
 import zmq
 
 from inspector.bus import claim, use
-from inspector.journal import last_id, read
+from inspector.journal import Journal, last_id, read
 from inspector.messages import VERSION, MessageError, Result
 
 WINDOW = 64  # decisions that a follower may have unacknowledged
@@ -29,6 +28,7 @@ RESEND_NS = 1_000_000_000  # without an acknowledgement
 FORGET_NS = 5_000_000_000  # a follower that is silent: it says again what it wants when it is back
 TIP_NS = 200_000_000
 SILENT_S = 1.0  # without a word from the station: the follower asks again
+NEWEST = -1  # to follow from now on
 BATCH = 32  # decisions read from the journal at once, so that the loop is not held up
 
 
@@ -41,7 +41,7 @@ class _Version(msgspec.Struct):
 
 
 class Follow(_Word, frozen=True, kw_only=True, tag="follow"):
-    """The follower has all decisions up to this one."""
+    """The follower has all decisions up to this one; `NEWEST`: it wants none of what was decided before."""
 
     after: int
 
@@ -149,7 +149,9 @@ class DecisionServer:
             except msgspec.MsgspecError:
                 continue  # no follower of this version: it gets nothing
             if isinstance(word, Follow):
-                self._followers[name] = _Follower(word.after, word.after, now_ns, now_ns)
+                after = min(word.after, self._tip) if word.after >= 0 else self._tip
+                self._followers[name] = _Follower(after, after, now_ns, now_ns)
+                self._next_tip_ns = now_ns
             elif isinstance(word, Ack) and (follower := self._followers.get(name)):
                 follower.heard_ns = now_ns
                 if word.id > follower.acknowledged:
@@ -175,16 +177,41 @@ class DecisionServer:
         follower.sent = max(follower.sent, sent)
 
 
+class Outbox:
+    """What the loop does with a decision: on disk first, then to those who must not miss it."""
+
+    def __init__(self, journal: Journal, server: DecisionServer) -> None:
+        self._journal = journal
+        self._server = server
+
+    @property
+    def alarm(self) -> str:
+        """What is wrong with the journal, or empty."""
+        return self._journal.alarm
+
+    def keep(self, result: Result, timeout_s: float) -> int | None:
+        """Write a decision to the journal; None when it is not safely there in time."""
+        return self._journal.append(result, timeout_s)
+
+    def tell(self, number: int, result: Result) -> None:
+        """Send a decision that is in the journal."""
+        self._server.send(number, result)
+
+    def serve(self) -> None:
+        """Send what followers lack; call it at least ten times a second."""
+        self._server.serve()
+
+
 class DecisionFollower:
     """A follower's end: every decision once, in order, from the one after `after` on."""
 
     def __init__(self, endpoint: str, *, after: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """`after` of `NEWEST` leaves out all that was decided before."""
         self._endpoint = endpoint
         self._clock = clock
         self._stack = ExitStack()
         self._socket: zmq.Socket[bytes] | None = None
         self._heard = 0.0
-        self._waiting: deque[Decision] = deque()
         self.received = after  # up to this id
         self._acknowledged = after
         self.boot = ""  # of the station, as it said last
@@ -219,13 +246,18 @@ class DecisionFollower:
         word = _decoded(self._socket.recv())
         self._heard = self._clock()
         if isinstance(word, Tip):
-            self.boot = word.boot
-            self._say(Ack(id=self._acknowledged))  # a sign of life
+            self._take_tip(word)
             return None
-        if word.id != self.received + 1:  # sent again, or some are missing: both mend themselves
+        if self.received >= 0 and word.id != self.received + 1:  # sent again, or one is missing: both mend themselves
             return None
         self.received = word.id
         return word
+
+    def _take_tip(self, tip: Tip) -> None:
+        self.boot = tip.boot
+        if self.received < 0 or tip.id < self.received:  # the first word, or the station's journal is another one
+            self.received = self._acknowledged = tip.id
+        self._say(Ack(id=self._acknowledged))  # a sign of life
 
     def acknowledge(self, number: int) -> None:
         """All decisions up to this one are dealt with."""

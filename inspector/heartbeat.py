@@ -42,6 +42,7 @@ class Heartbeat:
         self._summary = Summary()
         self._next_ns = 0
         self._state: State = "starting"
+        self.alarm = ""  # what somebody must see to while parts are inspected
 
     def __enter__(self) -> Self:
         self._tell("starting")
@@ -90,5 +91,6 @@ class Heartbeat:
             engine=job.engine if job else "",
             counts=self._summary.counts,
             publish_ms=last.publish_ms if last else None,
+            alarm=self.alarm,
         )
-        self._service.status(f"{state}: {reason or self._summary}")
+        self._service.status(f"{state}: {reason or self.alarm or self._summary}")

@@ -26,6 +26,8 @@ class Frame:
     part_id: str
     image: Image
     captured_ns: int  # time.monotonic_ns() at exposure
+    trigger: int | None = None  # whose part it is, where somebody asked for it; comes back in the result
+    encoder: int = 0  # of the belt at the trigger
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +39,17 @@ class Prediction:
     parts: dict[str, float]  # the image score's parts by name, each alone
 
 
+class Cause(StrEnum):
+    """Why a part is not accepted."""
+
+    NONE = "none"
+    THRESHOLD = "threshold"
+    LATE = "late"
+    CAMERA = "camera"  # there is no picture
+    MODEL = "model"  # the engine has no finite score
+    JOURNAL = "journal"  # the decision is not on disk
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What the line is told of one part, and why."""
@@ -45,6 +58,7 @@ class Decision:
     score: float | None  # None when there is no prediction
     threshold: float
     reason: str
+    cause: Cause = Cause.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,40 @@ def loss(cycles: Annotated[int, typer.Option(help="how many losses", min=4)] = 1
     _print_json(rows, json)
 
 
+@stress.command("plc", epilog="Example: inspector stress plc --parts 10000")
+@plainly
+def plc_latency(
+    bundle: Annotated[Path | None, typer.Argument(help="inspect with it; without it, a fixed delay")] = None,
+    parts: Annotated[int, typer.Option(help="parts to trigger; p99.9 needs 1000", min=10)] = 10_000,
+    delay: Annotated[float, typer.Option(help="milliseconds of the fixed delay", min=0)] = 20.0,
+    json: JsonOut = None,
+) -> None:
+    """Trigger to result where the PLC is, over Modbus; a pass without an accept in the journal is an error."""
+    from inspector.bundle import load_bundle
+    from inspector.plc.campaign import latency
+
+    make_parent(json)
+    with progress_bars() as progress:
+        rows = [latency(parts, progress, delay_ms=delay, bundle=load_bundle(bundle) if bundle else None)]
+    _print_json(rows, json)
+
+
+@stress.command("faults", epilog="Example: inspector stress faults --parts 20000")
+@plainly
+def plc_faults(
+    parts: Annotated[int, typer.Option(help="parts to trigger", min=10)] = 20_000,
+    seed: Annotated[int, typer.Option(help="of the faults", min=0)] = 0,
+    json: JsonOut = None,
+) -> None:
+    """Kill, stop, disconnect and delay at random while parts pass; none may without an accept in the journal."""
+    from inspector.plc.campaign import faults
+
+    make_parent(json)
+    with progress_bars() as progress:
+        rows = [faults(parts, progress, seed=seed)]
+    _print_json(rows, json)
+
+
 def _print_json(rows: list[dict[str, object]], file: Path | None) -> None:
     from json import dumps
 

@@ -13,7 +13,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from inspector.inspection import AnomalyMap, Image, Inspection, Verdict
+from inspector.inspection import AnomalyMap, Cause, Image, Inspection, Verdict
 
 VERSION = 1
 VIEW_WIDTH = 640
@@ -59,6 +59,9 @@ class Result(Header, frozen=True, kw_only=True, tag="result"):
     captured_ns: int  # monotonic clock of the station
     captured_utc: str
     timings: dict[str, float]  # wait_ms, infer_ms, decide_ms; publishing is not over yet: see Status
+    cause: Cause = Cause.NONE  # the reason, for machines
+    trigger: int | None = None  # whose part it is, where somebody asked for it
+    encoder: int = 0  # of the belt at the trigger
 
 
 class ViewHeader(Header, frozen=True, kw_only=True, tag="view"):
@@ -90,6 +93,7 @@ class Status(Header, frozen=True, kw_only=True, tag="status"):
     faults: int
     result_seq: int  # of the last result sent, 0 = none
     publish_ms: float | None  # of the last result
+    alarm: str = ""  # what somebody must see to while parts are inspected, or empty
 
     @property
     def ready(self) -> bool:
@@ -132,6 +136,9 @@ def result_of(
         captured_ns=frame.captured_ns,
         captured_utc=utc_text(datetime.fromisoformat(sent_utc).timestamp() - age_ns / 1e9),
         timings={"wait_ms": timings.wait_ms, "infer_ms": timings.infer_ms, "decide_ms": timings.decide_ms},
+        cause=decision.cause,
+        trigger=frame.trigger,
+        encoder=frame.encoder,
     )
 
 

@@ -6,16 +6,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+import msgspec
+
 from inspector.bundle import load_bundle
 from inspector.bus import Publisher
 from inspector.camera import MOST_LOST, NO_PICTURE, CameraError, Event, Outage, open_camera
+from inspector.control import ControlServer
 from inspector.decide import decide
+from inspector.decisions import DecisionServer, Outbox
 from inspector.engine import Engine, EngineError, open_engine
 from inspector.heartbeat import Heartbeat, Job
-from inspector.inspection import Frame, Inspection, Prediction, Timings
+from inspector.inspection import Cause, Frame, Inspection, Prediction, Timings, Verdict
+from inspector.journal import Journal
 from inspector.service import Service, stop_signals
 from inspector.station import Station
 from inspector.summary import Summary
+
+JOURNAL_WITHIN_S = 0.25  # a decision is on disk, or its part is not inspected
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +39,20 @@ def run(station: Station) -> Summary:
         Service() as service,
         Publisher(station.bus, station.name) as publisher,
         Heartbeat(publisher, service) as heartbeat,
+        Journal(station.journal) as journal,
+        DecisionServer(station.bus.decision, station.journal, publisher.boot) as server,
     ):
         bundle = load_bundle(station.recipe.bundle)
         with (
             open_engine(station.engine, bundle) as engine,
             open_camera(station.camera, bit_depth=bundle.manifest.input.bit_depth, stop=stop) as camera,
+            ControlServer(station.bus.control, camera.expose),
         ):
             override = station.recipe.threshold
             threshold = bundle.manifest.threshold.value if override is None else override
             job = Job(station.recipe.name, bundle.manifest.bundle_id, engine.name, threshold, station.deadline_ms)
             heartbeat.ready(job)
-            return inspect(camera, engine, job, publisher, heartbeat, stop=stop)
+            return inspect(camera, engine, job, publisher, heartbeat, outbox=Outbox(journal, server), stop=stop)
 
 
 def inspect(
@@ -52,21 +62,29 @@ def inspect(
     publisher: Publisher,
     heartbeat: Heartbeat,
     *,
+    outbox: Outbox | None = None,
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> Summary:
-    """Decide and publish every part; the verdict leaves before the view, and the heartbeat only after both."""
+    """Decide and publish every part; the verdict leaves before the view, and the heartbeat only after both.
+
+    A verdict is in the outbox's journal before anybody is told of it. (Without an outbox nothing is kept: for
+    measuring.)
+    """
     summary = Summary()
     failing = ""
     for event in without_gaps(camera, summary):
         if isinstance(event, Frame):
             inspection = inspect_part(event, engine, job, clock)
             decided_ns = clock()
-            publisher.send_result(inspection, job.deadline_ms)
+            inspection = _tell(inspection, publisher, outbox, job)
             timings = replace(inspection.timings, publish_ms=_ms(decided_ns, clock()))
             publisher.send_view(inspection)
             summary.add(inspection.decision.verdict, timings)
             failing = _log_change(inspection, failing)
+        if outbox is not None:
+            outbox.serve()
+            heartbeat.alarm = outbox.alarm
         if isinstance(event, Outage):
             heartbeat.away(summary, event.reason)
         else:
@@ -74,6 +92,25 @@ def inspect(
         if stop():
             break
     return summary
+
+
+def _tell(inspection: Inspection, publisher: Publisher, outbox: Outbox | None, job: Job) -> Inspection:
+    """Journal, then publish; a part whose decision is not on disk in time is not inspected."""
+    result = publisher.next_result(inspection, job.deadline_ms)
+    number = outbox.keep(result, JOURNAL_WITHIN_S) if outbox is not None else None
+    if outbox is not None and number is None:
+        decision = replace(
+            inspection.decision,
+            verdict=Verdict.FAULT,
+            reason="not journalled: the disk is full or slow",
+            cause=Cause.JOURNAL,
+        )
+        inspection = replace(inspection, decision=decision)
+        result = msgspec.structs.replace(result, verdict=decision.verdict, reason=decision.reason, cause=decision.cause)
+    publisher.send_result(result)
+    if outbox is not None and number is not None:
+        outbox.tell(number, result)
+    return inspection
 
 
 def inspect_part(frame: Frame, engine: Engine, job: Job, clock: Callable[[], int] = time.monotonic_ns) -> Inspection:
@@ -91,6 +128,8 @@ def inspect_part(frame: Frame, engine: Engine, job: Job, clock: Callable[[], int
         deadline_ms=job.deadline_ms,
         failure=failure,
     )
+    if frame.image.size == 0:
+        decision = replace(decision, cause=Cause.CAMERA)
     timings = Timings(
         wait_ms=_ms(frame.captured_ns, taken_ns),
         infer_ms=_ms(taken_ns, inferred_ns),

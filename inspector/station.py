@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from inspector.plc.opcua_settings import PORT, OpcUaSettings
+
 SIMULATED_PRODUCER = Path("simulator")  # stands for the GenTL producer that comes with Inspector
 EngineName = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
 
@@ -29,6 +31,9 @@ class FolderCamera(_Frozen):
     folder: Path = Field(title="Folder", description="of png, jpg, bmp or tif images, replayed sorted by name")
     rate_hz: float | None = Field(None, gt=0, title="Rate", description="parts a second; absent: as fast as it goes")
     loop: bool = Field(False, title="Loop", description="start again after the last image instead of ending")
+    trigger: Literal["free-run", "software"] = Field(
+        "free-run", title="Trigger", description="software: an image for each part that the PLC announces"
+    )
 
     @field_validator("folder")
     @classmethod
@@ -63,7 +68,10 @@ class GenicamCamera(_Frozen):
     )
     trigger_line: str = Field("Line0", title="Trigger line", description="the camera's input, its TriggerSource")
     rate_hz: float | None = Field(
-        None, gt=0, title="Rate", description="parts a second: of software triggers, or of the camera in free run"
+        None,
+        gt=0,
+        title="Rate",
+        description="parts a second, triggered or in free run; absent: as they are asked for",
     )
     timeout_ms: float = Field(
         1000, gt=0, title="Time-out", description="a frame that comes later after its trigger is lost"
@@ -80,12 +88,6 @@ class GenicamCamera(_Frozen):
     @classmethod
     def _beside_the_file(cls, producer: Path | None, info: ValidationInfo) -> Path | None:
         return producer if producer in {None, SIMULATED_PRODUCER} else _beside(producer, info)
-
-    @model_validator(mode="after")
-    def _paced(self) -> "GenicamCamera":
-        if self.trigger == "software" and self.rate_hz is None:
-            raise ValueError('trigger = "software" needs rate_hz: how many parts a second the station exposes')
-        return self
 
 
 class VideoCamera(_Frozen):
@@ -117,6 +119,7 @@ class Recipe(_Frozen):
 
     name: str = Field(min_length=1, title="Name", description="of the product, as results carry it")
     bundle: Path = Field(title="Bundle", description="folder of the trained model")
+    number: int = Field(1, ge=1, le=65535, title="Number", description="of the recipe, as the PLC reads it")
     threshold: float | None = Field(
         None, title="Threshold", description="reject when score > threshold; absent: the bundle's own"
     )
@@ -133,8 +136,10 @@ class Bus(_Frozen):
     result: str = Field(title="Results", description="endpoint of every verdict")
     view: str = Field(title="Views", description="endpoint of images and anomaly maps; lossy")
     status: str = Field(title="Status", description="endpoint of the heartbeat")
+    decision: str = Field(title="Decisions", description="endpoint of every decision, without loss, from the journal")
+    control: str = Field(title="Control", description="endpoint of triggers")
 
-    @field_validator("result", "view", "status")
+    @field_validator("result", "view", "status", "decision", "control")
     @classmethod
     def _local_endpoint(cls, endpoint: str, info: ValidationInfo) -> str:
         transport, _, address = endpoint.partition("://")
@@ -148,9 +153,33 @@ class Bus(_Frozen):
 
     @model_validator(mode="after")
     def _different(self) -> "Bus":
-        if len({self.result, self.view, self.status}) < 3:
-            raise ValueError("result, view and status must be three different endpoints")
+        if len({self.result, self.view, self.status, self.decision, self.control}) < 5:
+            raise ValueError("result, view, status, decision and control must be five different endpoints")
         return self
+
+
+class Plc(_Frozen):
+    """How the line's PLC talks to the station."""
+
+    protocol: Literal["modbus", "opcua"] = Field(
+        title="Protocol", description="modbus: Modbus TCP; opcua: OPC UA; the station is the server of both"
+    )
+    host: str = Field("127.0.0.1", title="Host", description="address to serve on; 0.0.0.0: all of this machine's")
+    port: int | None = Field(
+        None, ge=1, le=65535, title="Port", description="absent: 502, which needs CAP_NET_BIND_SERVICE, or 4840"
+    )
+    opcua: OpcUaSettings | None = Field(None, title="OPC UA", description="who may connect, for protocol = opcua")
+
+    @model_validator(mode="after")
+    def _guarded(self) -> "Plc":
+        if (self.protocol == "opcua") is not (self.opcua is not None):
+            raise ValueError('protocol = "opcua" and [plc.opcua] belong together: it says who may connect')
+        return self
+
+    @property
+    def served_port(self) -> int:
+        """The port, or the protocol's own."""
+        return self.port or (PORT if self.protocol == "opcua" else 502)
 
 
 class Station(_Frozen):
@@ -166,6 +195,36 @@ class Station(_Frozen):
     deadline_ms: float = Field(
         gt=0, title="Deadline", description="a part whose verdict takes longer since its exposure is a fault"
     )
+    journal: Path = Field(title="Journal", description="SQLite file of every decision")
+    plc: Plc | None = Field(None, title="PLC", description="absent: no PLC is served")
+
+    @field_validator("journal")
+    @classmethod
+    def _beside_the_file(cls, journal: Path, info: ValidationInfo) -> Path:
+        return _beside(journal, info)
+
+
+def plc_of(station: Station) -> Plc:
+    """The station's PLC.
+
+    Raises:
+        StationError: it serves none.
+    """
+    if station.plc is None:
+        raise StationError(f"station {station.name} serves no PLC: add [plc] to its file, as docs/integration.md says")
+    return station.plc
+
+
+def opcua_of(station: Station) -> OpcUaSettings:
+    """The station's OPC UA settings.
+
+    Raises:
+        StationError: it does not serve OPC UA.
+    """
+    settings = plc_of(station).opcua
+    if settings is None:
+        raise StationError(f"station {station.name} does not serve OPC UA: set plc.protocol and add [plc.opcua]")
+    return settings
 
 
 def load_station(path: Path) -> Station:
@@ -188,6 +247,7 @@ def load_station(path: Path) -> Station:
     bus = raw.get("bus", {})
     if isinstance(bus, dict):
         raw["bus"] = _default_bus(folder, str(raw.get("name"))) | bus
+    raw.setdefault("journal", str(_default_journal(folder, str(raw.get("name")))))
     try:
         return Station.model_validate(raw, context={"folder": folder})
     except ValidationError as error:
@@ -209,7 +269,12 @@ def _is_loopback(host: str) -> bool:
 
 def _default_bus(folder: Path, name: str) -> dict[str, str]:
     run = Path("/run/inspector") if folder.is_relative_to("/etc") else folder / "runs"
-    return {topic: f"ipc://{run / name / topic}" for topic in ("result", "view", "status")}
+    return {topic: f"ipc://{run / name / topic}" for topic in Bus.model_fields}
+
+
+def _default_journal(folder: Path, name: str) -> Path:
+    kept = Path("/var/lib/inspector") if folder.is_relative_to("/etc") else folder / "runs"
+    return kept / name / "journal.sqlite"
 
 
 def _explain(path: Path, text: str, raw: dict[str, object], details: ErrorDetails) -> str:
@@ -249,6 +314,8 @@ def _suggestion(keys: list[str]) -> str:
         "camera": (GenicamCamera, VideoCamera, SimulatedCamera, FolderCamera),
         "recipe": (Recipe,),
         "bus": (Bus,),
+        "plc": (Plc,),
+        "plc.opcua": (OpcUaSettings,),
     }
     known = [field for model in models[".".join(keys[:-1])] for field in model.model_fields]
     close = get_close_matches(keys[-1], known, n=1)

@@ -31,6 +31,7 @@ from inspector.station import SIMULATED_PRODUCER, GenicamCamera
 WIDTH, HEIGHT = 1280, 1024
 SERIAL = "STRESS"
 TRIGGER_HZ = 30.0
+SOAK_HZ = 500.0
 FRAMES_BETWEEN = 3  # the first one, and what is on its way
 MOST_GROWTH_MB = 20.0  # of resident memory in a million frames
 PATIENCE_S = 60.0
@@ -220,7 +221,7 @@ def soak(frames: int, progress: Progress) -> Row:
     memory = {"acquisition": Memory(), "station": Memory()}
     with (
         _stage(640, 480, incomplete_every=997, drop_every=1009) as stage,
-        _feed(trigger="free-run", PixelFormat="Mono8", ExposureTime=10.0) as feed,
+        _feed(trigger="free-run", rate_hz=SOAK_HZ, PixelFormat="Mono8", ExposureTime=10.0) as feed,
     ):
         started, parts = time.monotonic(), 0
         for event in feed:

@@ -50,6 +50,21 @@ class Camera(Protocol):
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
     def __iter__(self) -> Iterator[Event]: ...
+    def expose(
+        self, trigger: Trigger
+    ) -> None: ...  # from any thread; a camera that takes no triggers raises CameraError
+
+
+class Untriggered:
+    """A camera that nobody can ask for a part."""
+
+    def expose(self, trigger: Trigger) -> None:
+        """Refuse.
+
+        Raises:
+            CameraError: always.
+        """
+        raise CameraError(f'part {trigger.part_id} cannot be exposed: take a camera with trigger = "software"')
 
 
 class CameraError(Exception):
@@ -76,7 +91,10 @@ def open_camera(config: CameraConfig, *, bit_depth: int = 8, stop: Callable[[], 
     if isinstance(config, FolderCamera):
         from inspector.camera.folder import FolderReplay
 
-        return FolderReplay(config.folder, rate_hz=config.rate_hz, loop=config.loop, bit_depth=bit_depth)
+        triggered = config.trigger == "software"
+        return FolderReplay(
+            config.folder, rate_hz=config.rate_hz, loop=config.loop, bit_depth=bit_depth, triggered=triggered
+        )
     from inspector.camera.simulator import SimulatedLine
 
     return SimulatedLine(rate_hz=config.rate_hz, fault_rate=config.fault_rate, seed=config.seed, parts=config.parts)

@@ -115,6 +115,7 @@ def _session(config: GenicamCamera, link: Link) -> None:
         _ignore_signals()  # harvesters puts a handler of its own in their place
         try:
             device.start()
+            link.asked.clear()  # by now their parts are given up
             if config.trigger == "free-run":
                 _await_frame(device, link, config)
             with link.ring(device.image_bytes, str(device.identity), device.identity.serial):
@@ -184,18 +185,32 @@ def _require_frames(device: "Device", silent_s: float, config: GenicamCamera) ->
 
 
 def _shoot_all(device: "Device", link: Link, config: GenicamCamera) -> None:
-    """Trigger at the station's own pace; every trigger is a part."""
-    period_s, due, late = 1 / (config.rate_hz or 1), time.monotonic(), 0
+    """Trigger when the station is asked to, or at its own pace; every trigger is a part."""
+    due, late = time.monotonic(), 0
     while True:
-        _wait_until(due, device, link)
-        due = max(due + period_s, time.monotonic())  # what was missed is not made up for
-        if _shoot(device, link, config.timeout_ms / 1000):
+        trigger = None
+        if config.rate_hz is None:
+            trigger = _wait_to_be_asked(device, link)
+        else:
+            _wait_until(due, device, link)
+            due = max(due + 1 / config.rate_hz, time.monotonic())  # what was missed is not made up for
+        if _shoot(device, link, config.timeout_ms / 1000, trigger):
             late = 0
             continue
         late += 1
         if late == MOST_LATE:
             raise CameraError(f"camera {device.identity}: sends no frame within {config.timeout_ms:g} ms of a trigger")
         device.restart()  # so that this trigger's frame cannot pass for the next one's
+
+
+def _wait_to_be_asked(device: "Device", link: Link) -> int:
+    while not link.asked:
+        link.obey(IDLE_S)
+        _discard_pending(device, link)
+        if not link.asked:
+            device.assert_alive()
+            link.send(Idle())
+    return link.asked.popleft()
 
 
 def _wait_until(due: float, device: "Device", link: Link) -> None:
@@ -207,7 +222,7 @@ def _wait_until(due: float, device: "Device", link: Link) -> None:
             link.send(Idle())
 
 
-def _shoot(device: "Device", link: Link, timeout_s: float) -> bool:
+def _shoot(device: "Device", link: Link, timeout_s: float, trigger: int | None) -> bool:
     """One part: a trigger, and its frame. False when no frame of its own came in time."""
     _discard_pending(device, link)
     device.take_incomplete()
@@ -217,17 +232,17 @@ def _shoot(device: "Device", link: Link, timeout_s: float) -> bool:
         grab = _frame_of(triggered_ns, device, link, triggered_ns / 1e9 + timeout_s)
     except PixelFormatError as error:
         log.warning("%s", error)
-        link.send(Missing(1, "unreadable"))
+        link.send(Missing(1, "unreadable", trigger))
         return False
     except CameraError:
-        link.send(Missing(1, "late"))
+        link.send(Missing(1, "late", trigger))
         raise
     if grab is not None:
-        _deliver(grab, link)
+        _deliver(grab, link, trigger)
     elif device.take_incomplete():
-        link.send(Missing(1, "incomplete"))
+        link.send(Missing(1, "incomplete", trigger))
     else:
-        link.send(Missing(1, "late"))
+        link.send(Missing(1, "late", trigger))
         return False
     return True
 
@@ -253,15 +268,15 @@ def _discard_pending(device: "Device", link: Link) -> None:
             link.send(Stale(1))
 
 
-def _deliver(grab: "Grab", link: Link) -> None:
+def _deliver(grab: "Grab", link: Link, trigger: int | None = None) -> None:
     link.obey()  # for slots that were released while the camera was waited for
     try:
         placed = link.place(grab.image)
     except CameraError:
-        link.send(Missing(1, "unreadable"))
+        link.send(Missing(1, "unreadable", trigger))
         raise
     if placed is None:
-        link.send(Missing(1, "overrun"))
+        link.send(Missing(1, "overrun", trigger))
     else:
         height, width, channels = grab.image.shape
-        link.send(Picture(*placed, (height, width, channels), grab.captured_ns, grab.exposure_us))
+        link.send(Picture(*placed, (height, width, channels), grab.captured_ns, grab.exposure_us, trigger))

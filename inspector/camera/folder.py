@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count, cycle
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Self
 
-from inspector.camera import NO_PICTURE, CameraError, idle_until
+from inspector.camera import IDLE_S, NO_PICTURE, CameraError, Trigger, idle_until
 from inspector.image_file import SUFFIXES, ImageFileError, read_image
 from inspector.inspection import Frame, Image
 
@@ -28,6 +29,7 @@ class FolderReplay:
         rate_hz: float | None = None,
         loop: bool = False,
         bit_depth: int = 8,
+        triggered: bool = False,
         clock: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -35,6 +37,7 @@ class FolderReplay:
         self._period_ns = 0 if rate_hz is None else round(1e9 / rate_hz)
         self._loop = loop
         self._bit_depth = bit_depth
+        self._asked: Queue[Trigger] | None = Queue() if triggered else None
         self._clock = clock
         self._sleep = sleep
         self._files: list[Path] = []
@@ -51,7 +54,27 @@ class FolderReplay:
     def __exit__(self, *exc: object) -> None:
         self._files = []
 
+    def expose(self, trigger: Trigger) -> None:
+        """Show the next image as the part that somebody says is there.
+
+        Raises:
+            CameraError: the replay goes by itself.
+        """
+        if self._asked is None:
+            raise CameraError('this folder is replayed by itself: set camera.trigger = "software" to ask for its parts')
+        self._asked.put(trigger)
+
     def __iter__(self) -> Iterator[Frame | None]:
+        return self._replay() if self._asked is None else self._answers(self._asked)
+
+    def _answers(self, asked: "Queue[Trigger]") -> Iterator[Frame | None]:
+        for sequence, path in zip(count(), cycle(self._files), strict=False):
+            image = self._read(path)
+            while (trigger := _next(asked)) is None:
+                yield None
+            yield Frame(sequence, trigger.part_id, image, self._clock(), trigger.token, trigger.encoder)
+
+    def _replay(self) -> Iterator[Frame | None]:
         due_ns = self._clock()
         for sequence, path in zip(count(), cycle(self._files) if self._loop else self._files, strict=False):
             image = self._read(path)
@@ -66,6 +89,13 @@ class FolderReplay:
         except ImageFileError as error:
             log.warning("no picture of part %s: %s", path.stem, error)
             return NO_PICTURE
+
+
+def _next(asked: "Queue[Trigger]") -> Trigger | None:
+    try:
+        return asked.get(timeout=IDLE_S)
+    except Empty:
+        return None
 
 
 def _is_image(path: Path) -> bool:

@@ -7,19 +7,22 @@ import logging
 import multiprocessing
 import signal
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
+from threading import Lock
 from typing import Self
 
 import numpy as np
 
-from inspector.camera import IDLE_S, NO_PICTURE, CameraError, Event, Outage
+from inspector.camera import IDLE_S, NO_PICTURE, CameraError, Event, Outage, Trigger
 from inspector.camera.acquisition import acquire
 from inspector.camera.words import (
     Away,
+    Command,
+    Expose,
     Idle,
     Missing,
     Opened,
@@ -41,7 +44,7 @@ ENDING_S = 3.0  # to close the camera in good order
 KILLING_S = 1.0  # a process within its driver may not die at once
 LOG_EVERY_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0  # before a process that died is started again
-WORKED_S = 60.0  # a process that lived so long before is started again at once
+WORKED_S = 5.0  # a process that lived so long before is started again at once
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +79,10 @@ class GenicamFeed:
         self._start_at = 0.0
         self._sequence = 0
         self._serial = "camera"
+        self._sending = Lock()
+        self._lock = Lock()  # triggers come from another thread
+        self._asked: dict[int, Trigger] = {}  # parts that are to be exposed
+        self._refused: deque[Trigger] = deque()  # while the camera was away
         self.camera = "the camera"  # what it is, as it says
         self.exposure_us: float | None = None  # of the last frame, where the camera says it
         self._log_at: defaultdict[str, float] = defaultdict(float)
@@ -114,6 +121,33 @@ class GenicamFeed:
                 yield from self._silence()
             else:
                 yield from self._events(word)
+            yield from self._given_up()
+
+    def expose(self, trigger: Trigger) -> None:
+        """Expose one part now; it becomes a frame with this trigger, with or without a picture. From any thread.
+
+        Raises:
+            CameraError: something else triggers this camera.
+        """
+        if self._config.trigger != "software" or self._config.rate_hz is not None:
+            raise CameraError('this camera takes no triggers: set camera.trigger = "software", without rate_hz')
+        with self._lock:
+            if self._away:
+                self._refused.append(trigger)
+                return
+            self._asked[trigger.token] = trigger
+        self._send(Expose(trigger.token))
+
+    def _given_up(self) -> Iterator[Event]:
+        """Parts that were asked for and will not be exposed, because the camera is away."""
+        with self._lock:
+            parts = [*self._asked.values(), *self._refused] if self._away else list(self._refused)
+            self._refused.clear()
+            if self._away:
+                self._asked.clear()
+        for part in parts:
+            self._count("late", 1)
+            yield self._frame(NO_PICTURE, time.monotonic_ns(), part)
 
     def _await_camera(self) -> None:
         while self._away and not self._stop():
@@ -132,11 +166,11 @@ class GenicamFeed:
         if isinstance(word, Picture):
             self.counts["delivered"] += 1
             self.exposure_us = word.exposure_us
-            yield self._frame(self._take(word), word.captured_ns)
+            yield from self._answered(word.trigger, self._take(word), word.captured_ns)
         elif isinstance(word, Missing):
             self._count(word.why, word.count)
             for _ in range(word.count):
-                yield self._frame(NO_PICTURE, time.monotonic_ns())
+                yield from self._answered(word.trigger, NO_PICTURE, time.monotonic_ns())
         elif isinstance(word, Stale):
             self._count("stale", word.count)
         elif isinstance(word, Away):
@@ -185,10 +219,21 @@ class GenicamFeed:
         self._away = reason
         return Outage(reason)
 
-    def _frame(self, image: Image, captured_ns: int) -> Frame:
-        frame = Frame(self._sequence, f"{self._serial}-{self._sequence:06d}", image, captured_ns)
-        self._sequence += 1
-        return frame
+    def _answered(self, token: int | None, image: Image, captured_ns: int) -> Iterator[Frame]:
+        """The frame of a part; none of one that was given up before."""
+        if token is None:
+            yield self._frame(image, captured_ns)
+            return
+        with self._lock:
+            trigger = self._asked.pop(token, None)
+        if trigger is not None:
+            yield self._frame(image, captured_ns, trigger)
+
+    def _frame(self, image: Image, captured_ns: int, trigger: Trigger | None = None) -> Frame:
+        sequence, self._sequence = self._sequence, self._sequence + 1
+        if trigger is None:
+            return Frame(sequence, f"{self._serial}-{sequence:06d}", image, captured_ns)
+        return Frame(sequence, trigger.part_id, image, captured_ns, trigger.token, trigger.encoder)
 
     def _count(self, what: str, number: int) -> None:
         """Count, and log the first of a kind and then all of a while together."""
@@ -265,10 +310,12 @@ class GenicamFeed:
         self._heard = self._clock()
         return word
 
-    def _send(self, command: Release | Stop) -> None:
-        if self._connection is not None:
-            with suppress(OSError):  # the process is gone: that shows when it is listened to
-                self._connection.send_bytes(encode(command))
+    def _send(self, command: Command) -> None:
+        with self._sending:
+            connection = self._connection
+            if connection is not None:
+                with suppress(OSError):  # the process is gone: that shows when it is listened to
+                    connection.send_bytes(encode(command))
 
 
 @contextmanager

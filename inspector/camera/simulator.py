@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from inspector.camera import CameraError, idle_until
+from inspector.camera import CameraError, Untriggered, idle_until
 from inspector.inspection import Frame, Image
 from inspector.sample import FAULTS, render
 
@@ -14,7 +14,7 @@ _FAULTS = tuple(FAULTS)
 _MOST_PARTS = 10**9  # seeds of one line; the next line's follow
 
 
-class SimulatedLine:
+class SimulatedLine(Untriggered):
     """Parts of the sample product, called SIM-000000 and so on, `fault_rate` of them with one of its faults.
 
     The part of a tick is rendered before it, so that rendering is no latency. Where the loop and the rendering

@@ -10,7 +10,7 @@ from typing import Literal, Self
 import cv2
 import numpy as np
 
-from inspector.camera import IDLE_S, CameraError, Event, Outage, idle_until
+from inspector.camera import IDLE_S, CameraError, Event, Outage, Untriggered, idle_until
 from inspector.inspection import Frame, Image
 from inspector.station import VideoCamera
 
@@ -19,7 +19,7 @@ REOPEN_S = 1.0  # between two attempts to find a USB camera again
 log = logging.getLogger(__name__)
 
 
-class VideoFeed:
+class VideoFeed(Untriggered):
     """Frames called NAME-000000 and so on.
 
     A file ends, or starts again. A USB camera that is unplugged is away until it is plugged in again.

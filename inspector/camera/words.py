@@ -7,6 +7,7 @@ with a new number, and what is said of an old one counts for nothing.
 
 import os
 import select
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ class Picture(msgspec.Struct, tag=True):
     shape: tuple[int, int, int]
     captured_ns: int
     exposure_us: float | None
+    trigger: int | None = None  # of `Expose`
 
 
 class Missing(msgspec.Struct, tag=True):
@@ -52,6 +54,7 @@ class Missing(msgspec.Struct, tag=True):
 
     count: int
     why: Why
+    trigger: int | None = None  # of `Expose`; then it is one part
 
 
 class Stale(msgspec.Struct, tag=True):
@@ -77,12 +80,18 @@ class Release(msgspec.Struct, tag=True):
     slot: int
 
 
+class Expose(msgspec.Struct, tag=True):
+    """A part is in front of the camera."""
+
+    trigger: int
+
+
 class Stop(msgspec.Struct, tag=True):
     """Close the camera and end."""
 
 
 Word = Opening | Opened | Picture | Missing | Stale | Idle | Away
-Command = Release | Stop
+Command = Release | Expose | Stop
 
 encode = msgspec.msgpack.Encoder().encode
 decode_word = msgspec.msgpack.Decoder(Word).decode
@@ -104,6 +113,7 @@ class Link:
         self._ring = 0
         self._slot_bytes = 0
         self._free: list[int] = []
+        self.asked: deque[int] = deque()  # triggers of parts that are to be exposed
 
     @contextmanager
     def ring(self, slot_bytes: int, camera: str, serial: str) -> Iterator[None]:
@@ -131,7 +141,11 @@ class Link:
         last = self._unsaid[-1] if self._unsaid else None
         if isinstance(word, Idle) and last is not None:
             return  # a sign of life that is late is none
-        same_loss = isinstance(word, Missing) and isinstance(last, Missing) and word.why == last.why
+        same_loss = (
+            isinstance(word, Missing)
+            and isinstance(last, Missing)
+            and (word.why, word.trigger, last.trigger) == (last.why, None, None)
+        )
         if isinstance(word, Missing | Stale) and (same_loss or (type(word) is type(last) is Stale)):
             last.count += word.count  # type: ignore[union-attr]
         else:
@@ -159,17 +173,29 @@ class Link:
         Raises:
             StopAsked: it said so, or is gone.
         """
-        self._say()
         try:
-            while self._connection.poll(timeout_s):
+            while self._wait(timeout_s):
                 timeout_s = 0.0
                 command = decode_command(self._connection.recv_bytes())
                 if isinstance(command, Stop):
                     raise StopAsked
-                if command.ring == self._ring:
+                if isinstance(command, Expose):
+                    self.asked.append(command.trigger)
+                elif command.ring == self._ring:
                     self._free.append(command.slot)
         except (EOFError, OSError) as error:
             raise StopAsked from error
+
+    def _wait(self, timeout_s: float) -> bool:
+        """Wait for a command, saying what was left unsaid as soon as the station listens; False when none came."""
+        until = time.monotonic() + timeout_s
+        while True:
+            self._say()
+            unsaid = [self._connection] if self._unsaid else []
+            left_s = max(until - time.monotonic(), 0.0)
+            heard, listened, _ = select.select([self._connection], unsaid, [], left_s)
+            if heard or not listened:
+                return bool(heard)
 
     def _say(self) -> None:
         try:

@@ -7,6 +7,10 @@ MAP_VERSION = 0x0100
 MOST_TRIGGERS = 0xFFFF  # TriggerSeq counts from 1 to this, and then from 1 again; 0 is none
 
 
+class PlcPortError(Exception):
+    """The PLC's protocol cannot be served or read; the text names address or key and says what to do."""
+
+
 class Command(IntFlag):
     """Bits that the PLC sets."""
 
@@ -36,10 +40,6 @@ class StatusBit(IntFlag):
     RESULT_OVERRUN = 1 << 13
     TRIGGER_MISSED = 1 << 14
     PLC_HEARTBEAT_LOST = 1 << 15
-
-
-class PlcPortError(Exception):
-    """The PLC's protocol cannot be served; the text names address and key and says what to do."""
 
 
 NO_COMMAND, NO_STATUS = Command(0), StatusBit(0)

@@ -25,6 +25,7 @@ from inspector.plc import (
 )
 
 MOST_UNDER_WAY = 8  # parts between trigger and acknowledged result
+MOST_AHEAD = 1000  # by which a trigger's number may be ahead of the last one's
 PLC_SILENT_NS = 1_500_000_000  # its heartbeat has stood still for so long: it is gone
 STATION_SILENT_NS = 1_000_000_000  # the same of the station's
 ID_LENGTH = 20
@@ -113,6 +114,8 @@ class Handshake:
     _shown: _Part | None = None
     _acknowledged: bool = True
     _next_token: int = 1
+    _last_trigger: int = 0
+    _counts_anew: bool = False
     _missed: bool = False
     _overrun: bool = False
     _error: int = 0
@@ -125,15 +128,15 @@ class Handshake:
         was_ready = self.is_ready(now_ns)  # as the PLC could know it when it wrote
         before, self._inputs = self._inputs, inputs
         if before is None:  # what stands in its registers when it is first seen was not asked of this station
-            self._plc_heard_ns = now_ns
+            self._plc_heard_ns, self._last_trigger = now_ns, inputs.trigger_seq
             return []
         if inputs.heartbeat != before.heartbeat:
             self._plc_heard_ns = now_ns
         self._obey(inputs.command, before.command)
         self._take_acknowledgement(inputs)
         actions: list[Action] = []
-        if inputs.trigger_seq not in {before.trigger_seq, 0}:
-            actions += self._triggered(before, inputs, now_ns, ready=was_ready and self.is_ready(now_ns))
+        if self._is_new_trigger(inputs.trigger_seq):
+            actions += self._triggered(inputs, now_ns, ready=was_ready and self.is_ready(now_ns))
         if inputs.recipe_request_seq not in {before.recipe_request_seq, 0}:
             self._changing_recipe = inputs.recipe_request_seq
             actions.append(ChangeRecipe(inputs.recipe_request))
@@ -230,8 +233,24 @@ class Handshake:
         if self._shown is not None and inputs.result_ack_seq == self._shown.trigger_seq:
             self._acknowledged = True
 
-    def _triggered(self, before: PlcInputs, inputs: PlcInputs, now_ns: int, *, ready: bool) -> list[Action]:
-        if before.trigger_seq and inputs.trigger_seq != before.trigger_seq % MOST_TRIGGERS + 1:
+    def _is_new_trigger(self, sequence: int) -> bool:
+        """Whether a number is ahead of the last trigger's. One that is behind is the late word of a lost connection.
+
+        0 is no trigger: a PLC that begins to count anew writes it first.
+        """
+        if sequence == 0:
+            self._counts_anew = True
+            return False
+        if self._last_trigger == 0 or self._counts_anew:
+            self._counts_anew = False
+            return sequence != self._last_trigger  # or the 0 was such a late word, and the PLC goes on as before
+        ahead = (sequence - self._last_trigger) % MOST_TRIGGERS
+        self._missed |= ahead > MOST_AHEAD
+        return 0 < ahead <= MOST_AHEAD
+
+    def _triggered(self, inputs: PlcInputs, now_ns: int, *, ready: bool) -> list[Action]:
+        last, self._last_trigger = self._last_trigger, inputs.trigger_seq
+        if last and inputs.trigger_seq not in {1, last % MOST_TRIGGERS + 1}:
             self._missed = True
         deadline_ns = now_ns + (inputs.deadline_ms * 1_000_000 or self.own_deadline_ns)
         part = _Part(self._next_token, inputs.trigger_seq, inputs.part_id[:ID_LENGTH], inputs.encoder, deadline_ns)

@@ -9,7 +9,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from inspector.plc import PlcInputs, PlcOutputs, PlcPortError
-from inspector.plc.registers import INPUT_REGISTERS, MIRROR, OUTPUT_REGISTERS, inputs_of, words_of
+from inspector.plc.registers import INPUT_REGISTERS, MIRROR, OUTPUT_REGISTERS, TRIGGER_SEQ, inputs_of, words_of
 
 READ_INPUT = 4
 ANY_UNIT = 0  # PLCs send 0, 1 or 255
@@ -26,6 +26,7 @@ class ModbusServer:
         self._address = (host, port)
         self._wrote = wrote
         self._outputs = outputs
+        self._knows_trigger = False
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -75,5 +76,7 @@ class ModbusServer:
             return ExcCodes.ILLEGAL_ADDRESS  # the station's own registers
         words = registers[-start : INPUT_REGISTERS - start]
         words[address : address + count] = [int(word) for word in written]
-        self._wrote(inputs_of(words))
+        self._knows_trigger |= address <= TRIGGER_SEQ < address + count
+        if self._knows_trigger:  # until then its 0 is ours, not the PLC's
+            self._wrote(inputs_of(words))
         return None

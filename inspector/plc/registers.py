@@ -59,6 +59,11 @@ def outputs_checked(words: Sequence[int]) -> bool:
     return len(words) == OUTPUT_REGISTERS and words[0] == MAP_VERSION and words[6] ^ words[7] == 0xFFFF
 
 
+def text_of(words: Sequence[int]) -> str:
+    """The text in some words."""
+    return struct.pack(f">{len(words)}H", *words).split(b"\0")[0].decode("ascii", "replace").strip()
+
+
 def inputs_of(words: Sequence[int]) -> PlcInputs:
     """What the PLC has written.
 

@@ -30,4 +30,4 @@ def bundle(bundle_folder: Path) -> Bundle:
 @pytest.fixture
 def bus() -> Iterator[Bus]:
     with tempfile.TemporaryDirectory(prefix="insp-") as folder:  # an ipc path may not be longer than 107 bytes
-        yield Bus.model_validate({topic: f"ipc://{folder}/{topic}" for topic in ("result", "view", "status")})
+        yield Bus.model_validate({topic: f"ipc://{folder}/{topic}" for topic in Bus.model_fields})

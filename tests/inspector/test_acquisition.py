@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -129,6 +130,24 @@ def test_pictures_keep_their_place_among_the_words() -> None:
         word = decode_word(station.recv_bytes())
         seen += [type(word).__name__] * (word.count if isinstance(word, Missing) else 1)
     assert seen == ["Picture", "Missing"] * 1000
+
+
+def test_what_was_left_unsaid_is_said_while_a_command_is_awaited() -> None:
+    station, camera = multiprocessing.Pipe()
+    link = Link(camera, slots=2)
+    count = 0
+    while not link._unsaid:
+        link.send(Picture(1, count, (2, 3, 1), 0, None))
+        count += 1
+    waiting = Thread(target=link.obey, args=(20.0,))
+    waiting.start()
+    for number in range(count):
+        assert station.poll(5)
+        word = decode_word(station.recv_bytes())
+        assert isinstance(word, Picture)
+        assert word.slot == number
+    station.send_bytes(encode(Release(0, 0)))
+    waiting.join()
 
 
 def test_stop_and_a_station_that_is_gone_end_the_acquisition() -> None:

@@ -41,7 +41,7 @@ def subscriber(bus: Bus, publisher: Publisher) -> Iterator[Subscriber]:
 
 def test_every_result_arrives_in_order(publisher: Publisher, subscriber: Subscriber) -> None:
     for sequence in range(50):
-        publisher.send_result(inspected(sequence), 100)
+        publisher.send_result(publisher.next_result(inspected(sequence), 100))
     received = [subscriber.receive(PATIENCE_MS) for _ in range(50)]
     assert [message.seq for message in received if isinstance(message, Result)] == list(range(1, 51))
     assert {message.boot for message in received if isinstance(message, Result)} == {publisher._origin.boot}
@@ -87,16 +87,16 @@ def test_a_subscriber_that_left_is_noticed(bus: Bus, publisher: Publisher) -> No
 
 def test_a_dead_subscriber_never_delays_the_publisher(publisher: Publisher, subscriber: Subscriber) -> None:
     for sequence in range(5000):  # far above the high-water marks of both sides
-        publisher.send_result(inspected(sequence), 100)
+        publisher.send_result(publisher.next_result(inspected(sequence), 100))
     first = subscriber.receive(PATIENCE_MS)
     assert isinstance(first, Result)
     assert first.seq == 1
 
 
 def test_a_lost_result_is_reported_as_a_gap(publisher: Publisher, subscriber: Subscriber) -> None:
-    publisher.send_result(inspected(0), 100)
+    publisher.send_result(publisher.next_result(inspected(0), 100))
     publisher._seq["result"] += 2
-    publisher.send_result(inspected(3), 100)
+    publisher.send_result(publisher.next_result(inspected(3), 100))
     kinds = [subscriber.receive(PATIENCE_MS) for _ in range(3)]
     assert isinstance(kinds[0], Result)
     assert kinds[1] == Gap(publisher._origin.boot, 2, 3)
@@ -145,13 +145,13 @@ def test_the_bus_is_free_again_after_its_publisher(bus: Bus) -> None:
 
 def test_an_endpoint_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    paths = {topic: f"ipc://{tmp_path}/file/{topic}" for topic in ("result", "view", "status")}
+    paths = {topic: f"ipc://{tmp_path}/file/{topic}" for topic in Bus.model_fields}
     with pytest.raises(BusError, match=r"file/result: cannot be made"), Publisher(Bus.model_validate(paths), "line1"):
         pass
 
 
 def test_a_path_that_is_too_long_is_named(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 120)
-    paths = {topic: f"ipc://{folder}/{topic}" for topic in ("result", "view", "status")}
+    paths = {topic: f"ipc://{folder}/{topic}" for topic in Bus.model_fields}
     with pytest.raises(BusError, match="xxx/result"), Publisher(Bus.model_validate(paths), "line1"):
         pass

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inspector.camera import CameraError, Event, Outage
+from inspector.camera import CameraError, Event, Outage, Trigger
 from inspector.camera.genicam import GenicamFeed
 from inspector.camera.gentl import producer_file
 from inspector.camera.gentl.stage import Stage
@@ -186,8 +186,8 @@ def test_a_frame_lost_on_the_wire_is_a_part_without_a_picture(stage: Stage) -> N
 
 def test_a_frame_that_comes_after_its_triggers_time_out_is_not_the_next_parts(stage: Stage) -> None:
     """Each frame takes longer to arrive than the station waits for it: there is always one of the part before."""
+    show(stage, 1)
     with camera(trigger="software", rate_hz=8, timeout_ms=100) as (feed, events):
-        show(stage, 1)
         assert numbers(frames(events, 1)) == [1]
         stage.transport_delay_us = 140_000
         show(stage, *range(2, 8))
@@ -353,3 +353,42 @@ def test_parts_that_pass_by_are_seen_in_their_order(stage: Stage) -> None:
     with camera(trigger="hardware") as (_, events):
         assert pass_by(stage, (part(number) for number in range(1, 6)), rate_hz=50) == 5
         assert numbers(frames(events, 5)) == [1, 2, 3, 4, 5]
+
+
+def test_parts_that_are_asked_for_are_theirs(stage: Stage) -> None:
+    with camera(trigger="software") as (feed, events):
+        assert next(events) is None
+        show(stage, 1, 2, 3)
+        for token in (11, 12, 13):
+            feed.expose(Trigger(token, f"P-{token}", 100 + token))
+        seen = frames(events, 3)
+    assert [(frame.part_id, frame.trigger, frame.encoder) for frame in seen] == [
+        ("P-11", 11, 111), ("P-12", 12, 112), ("P-13", 13, 113),
+    ]  # fmt: skip
+    assert numbers(seen) == [1, 2, 3]
+
+
+def test_parts_that_are_asked_for_while_the_camera_is_away_are_answered_without_a_picture(stage: Stage) -> None:
+    with camera(trigger="software", timeout_ms=300) as (feed, events):
+        next(events)
+        stage.stalled = True
+        feed.expose(Trigger(1, "late"))
+        stage.present = False
+        until(events, is_outage)
+        feed.expose(Trigger(2, "away"))
+        gone = frames(events, 1)
+        stage.stalled = False
+        stage.present = True
+        until(events, lambda event: event is None)
+        show(stage, 9)
+        feed.expose(Trigger(3, "back"))
+        back = frames(events, 1)
+    assert [(frame.part_id, frame.trigger) for frame in gone + back] == [("away", 2), ("back", 3)]
+    assert numbers(gone + back) == [None, 9]
+    assert back[0].sequence == 2  # "late" was answered before the outage was told
+
+
+def test_a_camera_that_something_else_triggers_refuses(stage: Stage) -> None:
+    assert stage
+    with camera(trigger="hardware") as (feed, _), pytest.raises(CameraError, match="takes no triggers"):
+        feed.expose(Trigger(1, "P"))

@@ -195,6 +195,22 @@ def test_a_trigger_that_was_overwritten_is_told(line: Line) -> None:
     assert StatusBit.TRIGGER_MISSED in line.status
 
 
+def test_a_number_that_comes_again_is_no_trigger(line: Line) -> None:
+    for name in "AB":
+        assert line.trigger(name)
+    assert line.plc(trigger_seq=1, part_id="A") == []  # the late word of a connection that was lost
+    assert line.plc(trigger_seq=2, part_id="B") == []  # the PLC goes on saying how it is
+    assert line.plc(trigger_seq=3, part_id="C") != []
+
+
+def test_a_plc_that_counts_anew_says_zero_first(line: Line) -> None:
+    line.plc(trigger_seq=700)
+    assert line.plc(trigger_seq=1) == []
+    assert StatusBit.TRIGGER_MISSED in line.status
+    line.plc(trigger_seq=0)
+    assert line.plc(trigger_seq=1) != []
+
+
 def test_the_sequence_begins_again_with_one() -> None:
     line = Line(inputs=PlcInputs(command=Command.ENABLE, trigger_seq=65534))
     line.trigger()

@@ -17,7 +17,7 @@ from inspector.bus import Publisher, Subscriber
 from inspector.camera import CameraError, Outage
 from inspector.engine import EngineError, open_engine
 from inspector.heartbeat import PERIOD_NS, Heartbeat, Job
-from inspector.inspection import Frame, Image, Prediction, Verdict
+from inspector.inspection import Cause, Frame, Image, Prediction, Verdict
 from inspector.messages import Result, Status, View
 from inspector.run import MOST_LOST, inspect, run, without_gaps
 from inspector.service import Service
@@ -177,6 +177,57 @@ def test_a_camera_that_is_away_is_told_at_once_and_so_is_its_return(
     ]  # fmt: skip
 
 
+class Disk:
+    """An outbox that keeps what it is told, or cannot."""
+
+    def __init__(self, *, works: bool) -> None:
+        self.alarm = "" if works else "the disk is full"
+        self._works = works
+        self.kept: list[Result] = []
+        self.told: list[tuple[int, Result]] = []
+
+    def keep(self, result: Result, timeout_s: float) -> int | None:
+        assert timeout_s > 0
+        self.kept.append(result)
+        return len(self.kept) if self._works else None
+
+    def tell(self, number: int, result: Result) -> None:
+        self.told.append((number, result))
+
+    def serve(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_decision_that_is_not_on_disk_is_no_accept(
+    publisher: Publisher, subscriber: Subscriber, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(works=works)
+    send = publisher.send_result
+
+    def sent_after_it_was_kept(result: Result) -> None:
+        assert [kept.seq for kept in disk.kept] == [1]
+        assert disk.told == []
+        send(result)
+
+    monkeypatch.setattr(publisher, "send_result", sent_after_it_was_kept)
+    frame = Frame(0, "p0", GOOD, time.monotonic_ns(), trigger=41, encoder=9)
+    with Heartbeat(publisher, Service()) as heartbeat:
+        heartbeat.ready(JOB)
+        summary = inspect([frame], Told([0.1]), JOB, publisher, heartbeat, outbox=disk)  # type: ignore[arg-type]
+    (result,) = results(subscriber, 1)
+    assert disk.kept[0].verdict is Verdict.ACCEPT
+    assert (result.trigger, result.encoder) == (41, 9)
+    if works:
+        assert (result.verdict, result.cause) == (Verdict.ACCEPT, Cause.NONE)
+        assert disk.told == [(1, disk.kept[0])]
+    else:
+        assert (result.verdict, result.cause) == (Verdict.FAULT, Cause.JOURNAL)
+        assert disk.told == []
+        assert summary.counts[Verdict.ACCEPT] == 0
+        assert "the disk is full" in {message.alarm for message in statuses(subscriber)}
+
+
 def statuses(subscriber: Subscriber) -> Iterator[Status]:
     """Every status up to the last one of the process."""
     for message in iter(lambda: subscriber.receive(PATIENCE_MS), None):
@@ -221,6 +272,7 @@ def station(tmp_path: Path, bus: Bus, bundle_folder: Path) -> Station:
         recipe=Recipe(name="tray", bundle=bundle_folder),
         bus=bus,
         deadline_ms=10_000,
+        journal=tmp_path / "journal.sqlite",
     )
 
 

@@ -52,7 +52,7 @@ def test_the_shipped_station_runs_the_simulated_line() -> None:
         ("deadline_ms = 100", 'deadline_ms = 100\nengine = "magic"', "engine: must be 'onnxruntime-cpu'"),
         ("[recipe]", '[bus]\nresult = "tcp://192.168.0.1:5555"\n[recipe]', "bus.result: must be ipc://PATH"),
         ("[recipe]", '[bus]\nresult = "tcp://*:5555"\n[recipe]', "bus.result: must be ipc://PATH"),
-        ("[recipe]", '[bus]\nresult = "ipc://a"\nview = "ipc://a"\n[recipe]', "three different endpoints"),
+        ("[recipe]", '[bus]\nresult = "ipc://a"\nview = "ipc://a"\n[recipe]', "five different endpoints"),
         ("[recipe]", "[recipe", "is not valid TOML"),
         ("deadline_ms = 100", "bus = 3\ndeadline_ms = 100", "bus: must be"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 UNITS = Path(__file__).parents[2] / "systemd"
-SERVICE = "inspector-run@.service"
+SERVICE, BRIDGE = "inspector-run@.service", "inspector-plc@.service"
 BINARY = "/opt/inspector/bin/inspector"
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not on this machine")
@@ -28,7 +28,7 @@ def units(tmp_path: Path) -> Path:
 
 @needs_systemd
 def test_the_units_are_verified(units: Path) -> None:
-    done = analyze("verify", "--man=no", "--recursive-errors=yes", SERVICE, "inspector.target", folder=units)
+    done = analyze("verify", "--man=no", "--recursive-errors=yes", SERVICE, BRIDGE, "inspector.target", folder=units)
     assert done.returncode == 0, done.stderr
 
 
@@ -41,8 +41,9 @@ def test_a_misspelt_key_would_not_pass(units: Path) -> None:
 
 
 @needs_systemd
-def test_the_service_is_shut_in(units: Path) -> None:
-    done = analyze("security", "--offline=true", "--threshold=25", SERVICE, folder=units)
+@pytest.mark.parametrize("unit", [SERVICE, BRIDGE])
+def test_the_services_are_shut_in(units: Path, unit: str) -> None:
+    done = analyze("security", "--offline=true", "--threshold=25", unit, folder=units)
     assert done.returncode == 0, done.stdout
 
 
@@ -53,5 +54,6 @@ def test_a_station_that_hangs_or_dies_is_started_again(line: str) -> None:
     assert line in (UNITS / SERVICE).read_text().splitlines()
 
 
-def test_the_service_runs_the_command_that_there_is() -> None:
-    assert f"ExecStart={BINARY} run --station /etc/inspector/%i.toml" in (UNITS / SERVICE).read_text().splitlines()
+@pytest.mark.parametrize(("unit", "command"), [(SERVICE, "run"), (BRIDGE, "plc")])
+def test_the_services_run_the_commands_that_there_are(unit: str, command: str) -> None:
+    assert f"ExecStart={BINARY} {command} --station /etc/inspector/%i.toml" in (UNITS / unit).read_text().splitlines()

@@ -81,6 +81,7 @@ def test_watch_prints_what_a_real_station_publishes(bus: Bus) -> None:
         recipe=Recipe(name="tray", bundle=Path("/none")),
         bus=bus,
         deadline_ms=100,
+        journal=Path("/none"),
     )
     output = io.StringIO()
     with Publisher(bus, "line1") as publisher:
@@ -94,7 +95,7 @@ def publish_once(publisher: Publisher, output: io.StringIO) -> Callable[[], bool
 
     def stop() -> bool:
         if not sent and publisher.listeners("result"):
-            publisher.send_result(inspected(0), 100)
+            publisher.send_result(publisher.next_result(inspected(0), 100))
             sent.append(True)
         return "ACCEPT" in output.getvalue()
 

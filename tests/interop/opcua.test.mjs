@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-const require = createRequire(join(process.env.INSPECTOR_NODE_MODULES, "package.json"));
+const require = createRequire(join(process.env.INSPECTOR_NODE_MODULES, "..", "package.json"));
 const {
   AttributeIds, DataType, MessageSecurityMode, OPCUACertificateManager, OPCUAClient, SecurityPolicy, StatusCodes,
   TimestampsToReturn, UserTokenType, constructEventFilter, getExtraDataTypeManager, makeBrowsePath,

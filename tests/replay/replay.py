@@ -22,7 +22,7 @@ def replay(frames: Path, bundle_folder: Path) -> list[Decided]:
     """Give sequence, part, verdict, score and reason of every part, as they came over the bus."""
     bundle = load_bundle(bundle_folder)
     with tempfile.TemporaryDirectory(prefix="insp-") as folder:
-        bus = Bus.model_validate({topic: f"ipc://{folder}/{topic}" for topic in ("result", "view", "status")})
+        bus = Bus.model_validate({topic: f"ipc://{folder}/{topic}" for topic in Bus.model_fields})
         with (
             Publisher(bus, "replay") as publisher,
             Heartbeat(publisher, Service()) as heartbeat,

@@ -1,0 +1,167 @@
+"""The PLC bridge: a process between the PLC's protocol and a station. It wires the handshake to sockets, no more.
+
+It hears decisions from the journal's bus, and so never passes on an accept that is not on disk. When it dies, the PLC's
+heartbeat for the station stands still; when the station dies, the same.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, ExitStack
+from typing import Self
+
+from inspector.bus import Subscriber
+from inspector.camera import Trigger
+from inspector.control import ControlClient
+from inspector.decisions import NEWEST, DecisionFollower
+from inspector.inspection import Cause, Verdict
+from inspector.messages import Result, Status
+from inspector.plc import PlcInputs, PlcOutputs, Reason
+from inspector.plc.handshake import Action, Decided, Handshake, StartInspection, StationState
+from inspector.station import Station, plc_of
+
+TICK_S = 0.005
+POLL_MS = 100
+
+REASONS = {
+    Cause.NONE: Reason.NONE,
+    Cause.THRESHOLD: Reason.OVER_THRESHOLD,
+    Cause.LATE: Reason.TIMEOUT,
+    Cause.CAMERA: Reason.CAMERA,
+    Cause.MODEL: Reason.MODEL,
+    Cause.JOURNAL: Reason.NOT_JOURNALLED,
+}
+
+log = logging.getLogger(__name__)
+
+
+class Bridge:
+    """One PLC and one station; everything happens in one asyncio loop but the waiting for sockets."""
+
+    def __init__(self, station: Station, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        """Make the bridge of a station.
+
+        Raises:
+            StationError: it serves no PLC.
+        """
+        self._plc = plc_of(station)
+        self._station = station
+        self._clock = clock
+        self._boot_id = 1 + secrets.randbelow(0xFFFF)
+        self._handshake = Handshake(self._boot_id, round(station.deadline_ms * 1e6))
+        self._control = ControlClient(station.bus.control)
+        self._follower = DecisionFollower(station.bus.decision, after=NEWEST)
+        self._subscriber = Subscriber(station.bus, ("status", "result"))
+        self._stack = ExitStack()
+        self._boot = ""  # of the station's process
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for socket in (self._control, self._follower, self._subscriber):
+                stack.enter_context(socket)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    async def run(self, stop: Callable[[], bool]) -> None:
+        """Serve the PLC until asked to stop.
+
+        Raises:
+            PlcPortError: the PLC's protocol cannot be served.
+            MessageError: the station speaks another version.
+        """
+        async with self._port():
+            tasks = [asyncio.create_task(work(stop)) for work in (self._follow, self._watch, self._tick)]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    def wrote(self, inputs: PlcInputs) -> None:
+        """The PLC has written."""
+        for action in self._handshake.plc_wrote(inputs, self._clock()):
+            self._act(action)
+
+    def outputs(self) -> PlcOutputs:
+        """What the PLC reads now."""
+        self._handshake.tick(self._clock())
+        return self._handshake.outputs(self._clock())
+
+    def _port(self) -> AbstractAsyncContextManager[None]:
+        plc, port = self._plc, self._plc.served_port
+        log.info("%s on %s:%d, boot id %d", plc.protocol, plc.host, port, self._boot_id)
+        if plc.opcua is not None:
+            from inspector.plc.opcua import OpcUaServer
+
+            return OpcUaServer(plc.host, port, self.wrote, self.outputs, plc.opcua).serving()
+        from inspector.plc.modbus import ModbusServer
+
+        return ModbusServer(plc.host, port, self.wrote, self.outputs).serving()
+
+    def _act(self, action: Action) -> None:
+        if isinstance(action, StartInspection):
+            token = self._boot_id << 32 | action.token
+            if not self._control.expose(Trigger(token, action.part_id, action.encoder)):
+                self._refuse(action.token)
+        else:
+            log.error("recipe %d is asked for: this station has one recipe", action.recipe)
+            self._handshake.recipe_changed(0 if action.recipe == self._station.recipe.number else Reason.NO_RECIPE)
+
+    def _refuse(self, token: int) -> None:
+        self._handshake.decided(Decided(token, Verdict.FAULT, Reason.CAMERA, 0.0, 0, journalled=False), self._clock())
+
+    async def _follow(self, stop: Callable[[], bool]) -> None:
+        while not stop():
+            decision = await asyncio.to_thread(self._follower.receive, POLL_MS)
+            if decision is not None:
+                self._decided(decision.result, journalled=True)
+                self._follower.acknowledge(decision.id)
+            if self._follower.boot != self._boot:
+                if self._boot:
+                    log.warning("the station was restarted: what was under way is not inspected")
+                self._boot = self._follower.boot
+                self._handshake.station_restarted(self._clock())
+
+    def _decided(self, result: Result, *, journalled: bool) -> None:
+        token = result.trigger
+        if token is None or token >> 32 != self._boot_id:
+            return  # a part that this bridge did not ask for
+        self._handshake.decided(
+            Decided(
+                token & 0xFFFFFFFF,
+                result.verdict,
+                REASONS[result.cause],
+                result.score if result.score is not None else 0.0,
+                round(sum(result.timings.values())),
+                journalled,
+            ),
+            self._clock(),
+        )
+
+    async def _watch(self, stop: Callable[[], bool]) -> None:
+        while not stop():
+            message = await asyncio.to_thread(self._subscriber.receive, POLL_MS)
+            if isinstance(message, Status):
+                self._handshake.station_said(self._state(message), self._clock())
+            elif isinstance(message, Result) and message.cause is Cause.JOURNAL:
+                self._decided(message, journalled=False)  # it will not come out of the journal
+
+    def _state(self, status: Status) -> StationState:
+        fresh = status.boot == self._boot  # its decisions can be heard, too
+        return StationState(
+            ready=status.ready and fresh, heartbeat=status.seq & 0xFFFF, recipe=self._station.recipe.number
+        )
+
+    async def _tick(self, stop: Callable[[], bool]) -> None:
+        while not stop():
+            self._handshake.tick(self._clock())
+            while (answer := self._control.answer()) is not None:
+                if not answer.ok:
+                    log.error("the station does not expose a part: %s", answer.text)
+            await asyncio.sleep(TICK_S)
