@@ -55,7 +55,7 @@ class Line:
 def test_node_opcua_inspects_parts_and_is_kept_from_what_it_may_not(node: str, tmp_path: Path) -> None:
     site, line = Site(tmp_path), Line()
     site.make_files()
-    nodesets = Path(os.environ["INSPECTOR_NODE_MODULES"], "node_modules", "node-opcua-nodesets", "nodesets")
+    nodesets = Path(os.environ["INSPECTOR_NODE_MODULES"], "node-opcua-nodesets", "nodesets")
     vision = nodesets if nodesets.is_dir() else None
     with site.serving(site.settings(anonymous=True, machine_vision=vision), line.wrote, line.outputs):
         done = subprocess.run(  # noqa: S603

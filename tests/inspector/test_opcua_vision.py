@@ -21,11 +21,9 @@ ONLINE = StatusBit.ONLINE | StatusBit.RECIPE_ACTIVE
 
 @pytest.fixture
 def nodesets() -> Path:
-    folder = Path(os.environ.get("INSPECTOR_NODE_MODULES", "."), "node_modules", "node-opcua-nodesets", "nodesets")
+    folder = Path(os.environ.get("INSPECTOR_NODE_MODULES", "."), "node-opcua-nodesets", "nodesets")
     if not (folder / NODESET).is_file():
-        pytest.skip(
-            f"{NODESET} is not there: npm install --prefix FOLDER node-opcua, and set INSPECTOR_NODE_MODULES=FOLDER"
-        )
+        pytest.skip(f"{NODESET} is not here: set INSPECTOR_NODE_MODULES to a folder that npm has filled (.ci/run)")
     return folder
 
 
