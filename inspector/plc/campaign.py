@@ -178,6 +178,10 @@ class _Actors:
         self._supervisor.join()
         for process in self._processes.values():
             process.kill()
+            if isinstance(process, subprocess.Popen):
+                process.wait()
+            else:
+                process.join()
 
     def harm(self, dice: random.Random, plc: "_CarefulPlc") -> str:
         """One fault at random; its name."""

@@ -27,6 +27,9 @@ Show = Callable[[PlcOutputs], Awaitable[None]]
 
 UPDATE_S = 0.005
 MOST_CONNECTIONS = 100
+MOST_SUBSCRIPTIONS = 200
+LONGEST_QUEUE = 100  # of values of one variable that wait for a client
+PATIENCE_S = 10.0  # for a client that has connected and does not log in
 LARGEST_MESSAGE = 1 << 22  # bytes, of anybody who reaches the port
 _NO_SECURITY = "http://opcfoundation.org/UA/SecurityPolicy#None"
 _BINARY = "http://opcfoundation.org/UA-Profile/Transport/uatcp-uasc-uabinary"
@@ -122,6 +125,9 @@ class OpcUaServer:
         server.set_endpoint(url)
         server.limits = TransportLimits(max_chunk_count=(LARGEST_MESSAGE >> 16) + 2, max_message_size=LARGEST_MESSAGE)
         guarded.max_connections = MOST_CONNECTIONS
+        guarded.max_subscriptions = MOST_SUBSCRIPTIONS
+        guarded.max_monitored_item_queue_size = LONGEST_QUEUE
+        guarded.max_pending_activation_seconds = PATIENCE_S
         encrypted = [ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt]
         server.set_security_policy(encrypted if self._settings.is_encrypted else [])
         tokens: list[type] = [ua.UserNameIdentityToken]

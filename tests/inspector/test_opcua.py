@@ -500,7 +500,7 @@ def test_the_endpoints_are_what_the_settings_say(site: Site) -> None:
     assert [token.TokenType for token in found["None"].UserIdentityTokens] == [ua.UserTokenType.Anonymous]
 
 
-def test_without_anonymous_nobody_gets_in_unencrypted(prepared: Site) -> None:
+def test_without_anonymous_nobody_gets_in_unencrypted_and_a_first_trigger_counts(prepared: Site) -> None:
     site = prepared
 
     async def main() -> None:
@@ -523,9 +523,13 @@ def test_without_anonymous_nobody_gets_in_unencrypted(prepared: Site) -> None:
         with pytest.raises(UaStatusCodeError):
             async with site.connected("friend"):
                 pass
+        async with site.connected("friend", "plc") as plc:  # nobody has said before where the PLC stands
+            await trigger(plc, "P-1")
+            await until(lambda: len(site.heard) == 2)
 
     with site.serving(site.settings()):
         asyncio.run(main())
+    assert [inputs.trigger_seq for inputs in site.heard] == [0, 1]
 
 
 def test_an_error_of_the_stations_own_ends_the_serving(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ ONLINE = StatusBit.ONLINE | StatusBit.RECIPE_ACTIVE
 def nodesets() -> Path:
     folder = Path(os.environ.get("INSPECTOR_NODE_MODULES", "."), "node-opcua-nodesets", "nodesets")
     if not (folder / NODESET).is_file():
-        pytest.skip(f"{NODESET} is not there: set INSPECTOR_NODE_MODULES to a folder that npm has filled (.ci/run)")
+        pytest.skip(f"{NODESET} is not here: set INSPECTOR_NODE_MODULES to a folder that npm has filled (.ci/run)")
     return folder
 
 

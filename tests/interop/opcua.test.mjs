@@ -142,18 +142,18 @@ test("parts are triggered by writes and by the method, and results come whole to
   connected("friend", "plc", async (session, id) => {
     const results = [];
     const names = ["ResultSeq", "PartId", "Ok", "Ng", "Outcome", "OutcomeInverse", "Encoder", "ResultValid"];
-    const seen = {};
+    const seen = {}; // by the item's handle: values may come before it is known whose they are
+    const handles = {};
     const subscription = await session.createSubscription2(often);
     subscription.on("raw_notification", (notification) => {
       for (const data of notification.notificationData)
-        for (const item of data.monitoredItems ?? []) seen[handles.get(item.clientHandle)] = item.value.value.value;
-      results.push({ ...seen });
+        for (const item of data.monitoredItems ?? []) seen[item.clientHandle] = item.value.value.value;
+      results.push(Object.fromEntries(names.map((name) => [name, seen[handles[name]]])));
     });
     const items = names.map((name) => ({ nodeId: id(`Station.${name}`), attributeId: AttributeIds.Value }));
-    const handles = new Map();
     const latest = { samplingInterval: 0, queueSize: 1 };
     const group = await subscription.monitorItems(items, latest, TimestampsToReturn.Both);
-    group.monitoredItems.forEach((item, number) => handles.set(item.monitoringParameters.clientHandle, names[number]));
+    group.monitoredItems.forEach((item, number) => (handles[names[number]] = item.monitoringParameters.clientHandle));
 
     await beating(session, id, async () => {
       const rest = { Encoder: [DataType.UInt32, 70000], DeadlineMs: [DataType.UInt16, 300] };
