@@ -141,6 +141,7 @@ def faults(parts: int, progress: Callable[[str, int, int], None], *, seed: int =
                 passed.add(f"PART-{number:08d}")
             if (number + 1) % max(parts // 100, 1) == 0:
                 progress("parts", number + 1, parts)
+        plc.drop()
         actors.settle()
         recorder.settle(last_id(station.journal))
         kept = dict(read_all(station.journal))
@@ -331,6 +332,7 @@ class _CarefulPlc:
         if self._client is None:
             client = ModbusTcpClient("127.0.0.1", port=self._port, timeout=1.0, retries=0)
             if not client.connect():  # type: ignore[no-untyped-call]
+                client.close()  # type: ignore[no-untyped-call]
                 raise PlcPortError("nobody serves")
             self._client = client
         return self._client
