@@ -61,6 +61,25 @@ def test_a_camera_without_a_clock_exposes_on_arrival() -> None:
     assert [clock.to_host(0, arrived, arrived) for arrived in (5, 6, 9)] == [5, 6, 9]
 
 
+def test_a_counter_that_is_no_clock_is_found_out() -> None:
+    """Ticks of eight nanoseconds, taken for nanoseconds, would make every part older than the one before."""
+    clock = CameraClock()
+    ages_ms = [
+        (now - clock.to_host(camera_ns=1 + now // 8, arrived_ns=now, now_ns=now)) / MS
+        for now in range(10**9, 20 * 10**9, 100 * MS)
+    ]
+    assert not clock.is_clock
+    assert max(ages_ms) < 2000
+    assert set(ages_ms[25:]) == {0.0}
+
+
+def test_a_clock_that_drifts_is_a_clock() -> None:
+    clock = CameraClock()
+    for now in range(10**9, 60 * 10**9, 100 * MS):
+        clock.to_host(camera_ns=now + now // 10_000, arrived_ns=now, now_ns=now)
+    assert clock.is_clock
+
+
 def test_a_clock_that_was_set_back_is_not_believed() -> None:
     clock = CameraClock()
     clock.to_host(50 * MS, 150 * MS, 150 * MS)
