@@ -239,6 +239,21 @@ def gap_before(result: Result, last: tuple[str, int] | None) -> Gap | None:
     return Gap(result.boot, expected, result.seq - 1) if result.seq > expected else None
 
 
+def open_dealer(endpoint: str, stack: ExitStack) -> "zmq.Socket[bytes]":
+    """A DEALER that says things to a station that is there, and keeps none for a later one.
+
+    Raises:
+        BusError: the endpoint cannot be used.
+    """
+    context = stack.enter_context(zmq.Context(io_threads=1))
+    socket = stack.enter_context(context.socket(zmq.DEALER))
+    socket.set(zmq.LINGER, 0)
+    socket.set(zmq.RECONNECT_IVL, 50)
+    socket.set(zmq.IMMEDIATE, 1)
+    use(socket.connect, endpoint)
+    return socket
+
+
 def claim(endpoint: str, stack: ExitStack) -> None:
     """Make an ipc socket's folder and lock it: a second `bind` would take an ipc path over without a word.
 

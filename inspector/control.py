@@ -13,7 +13,7 @@ from typing import Self
 import msgspec
 import zmq
 
-from inspector.bus import claim, use
+from inspector.bus import claim, open_dealer, use
 from inspector.camera import CameraError, Trigger
 from inspector.messages import VERSION
 
@@ -112,13 +112,7 @@ class ControlClient:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            context = stack.enter_context(zmq.Context(io_threads=1))
-            socket = stack.enter_context(context.socket(zmq.DEALER))
-            socket.set(zmq.LINGER, 0)
-            socket.set(zmq.RECONNECT_IVL, 50)
-            socket.set(zmq.IMMEDIATE, 1)  # a trigger is for now: none is kept for a station that is not there
-            use(socket.connect, self._endpoint)
-            self._socket = socket
+            self._socket = open_dealer(self._endpoint, stack)
             self._stack = stack.pop_all()
         return self
 

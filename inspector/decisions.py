@@ -19,7 +19,7 @@ from typing import Self
 import msgspec
 import zmq
 
-from inspector.bus import claim, use
+from inspector.bus import claim, open_dealer, use
 from inspector.journal import Journal, last_id, read
 from inspector.messages import VERSION, MessageError, Result
 
@@ -218,13 +218,7 @@ class DecisionFollower:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            context = stack.enter_context(zmq.Context(io_threads=1))
-            socket = stack.enter_context(context.socket(zmq.DEALER))
-            socket.set(zmq.LINGER, 0)
-            socket.set(zmq.RECONNECT_IVL, 50)
-            socket.set(zmq.IMMEDIATE, 1)  # what it wants is said to a station that is there, not kept for a later one
-            use(socket.connect, self._endpoint)
-            self._socket = socket
+            self._socket = open_dealer(self._endpoint, stack)
             self._stack = stack.pop_all()
         return self
 
@@ -263,13 +257,6 @@ class DecisionFollower:
         """All decisions up to this one are dealt with."""
         self._acknowledged = number
         self._say(Ack(id=number))
-
-    @property
-    def socket(self) -> "zmq.Socket[bytes]":
-        """For a poller of several sockets."""
-        if self._socket is None:
-            raise RuntimeError("the follower is not open: use it within a with statement")
-        return self._socket
 
     def _say(self, word: Follow | Ack) -> None:
         if self._socket is not None:

@@ -23,7 +23,7 @@ from inspector.bundle import Bundle
 from inspector.camera import Event, Outage
 from inspector.camera.genicam import HANGING_S, GenicamFeed
 from inspector.camera.gentl.stage import Stage
-from inspector.camera.words import Link, Opened, Picture, Release
+from inspector.camera.words import Link, Opened, Picture, Release, image_in
 from inspector.engine import open_engine
 from inspector.inspection import Frame, Image
 from inspector.station import SIMULATED_PRODUCER, GenicamCamera
@@ -111,14 +111,12 @@ def _from_process_to_process(channels: int, images: int = 200) -> Row:
     try:
         for index in range(images):
             picture = msgspec.msgpack.decode(station.recv_bytes(), type=Picture)
-            slot: Image = np.ndarray(shape, np.uint8, buffer=ring.buf, offset=picture.slot * opened.slot_bytes)
-            slot.copy()
+            image_in(ring, picture.slot, opened.slot_bytes, shape).copy()
             times_ms["ring"][index] = (time.monotonic_ns() - picture.captured_ns) / 1e6
             station.send_bytes(msgspec.msgpack.encode(Release(picture.ring, picture.slot)))
             message = station.recv_bytes()
             np.frombuffer(message, np.uint8, offset=8)
             times_ms["pipe"][index] = (time.monotonic_ns() - int.from_bytes(message[:8], "little")) / 1e6
-            del slot
     finally:
         ring.close()
         ring.unlink()

@@ -15,8 +15,6 @@ from multiprocessing.shared_memory import SharedMemory
 from threading import Lock
 from typing import Self
 
-import numpy as np
-
 from inspector.camera import IDLE_S, NO_PICTURE, CameraError, Event, Outage, Trigger
 from inspector.camera.acquisition import acquire
 from inspector.camera.words import (
@@ -33,6 +31,7 @@ from inspector.camera.words import (
     Word,
     decode_word,
     encode,
+    image_in,
 )
 from inspector.inspection import Frame, Image
 from inspector.station import GenicamCamera
@@ -246,9 +245,7 @@ class GenicamFeed:
         """Copy the image out of the ring, so that its slot is free again whatever becomes of the part."""
         if self._memory is None or self._ring is None or picture.ring != self._ring.ring:
             return NO_PICTURE  # its ring is gone
-        offset = picture.slot * self._ring.slot_bytes
-        slot: Image = np.ndarray(picture.shape, np.uint8, buffer=self._memory.buf, offset=offset)
-        image = slot.copy()
+        image = image_in(self._memory, picture.slot, self._ring.slot_bytes, picture.shape).copy()
         self._send(Release(picture.ring, picture.slot))
         return image
 

@@ -163,8 +163,7 @@ class Link:
         if not self._free:
             return None
         slot = self._free.pop()
-        kept: Image = np.ndarray(image.shape, np.uint8, buffer=self._memory.buf, offset=slot * self._slot_bytes)
-        kept[:] = image
+        image_in(self._memory, slot, self._slot_bytes, image.shape)[:] = image
         return self._ring, slot
 
     def obey(self, timeout_s: float = 0.0) -> None:
@@ -204,6 +203,12 @@ class Link:
                 self._unsaid.popleft()
         except OSError as error:
             raise StopAsked from error
+
+
+def image_in(memory: SharedMemory, slot: int, slot_bytes: int, shape: tuple[int, ...]) -> Image:
+    """The image in a slot of the ring, not copied."""
+    image: Image = np.ndarray(shape, np.uint8, buffer=memory.buf, offset=slot * slot_bytes)
+    return image
 
 
 def _allocated(size: int) -> SharedMemory:

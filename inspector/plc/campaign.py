@@ -104,12 +104,11 @@ def latency(
                 passed.add(part_id)
             if (number + 1) % max(parts // 100, 1) == 0:
                 progress("parts", number + 1, parts)
-        journal = station.journal
-        accepted = {found.part_id for _, found in read_all(journal) if found.verdict is Verdict.ACCEPT}
-        decisions = sum(1 for _ in read_all(journal))
-    if not passed <= accepted or decisions != parts:
+        kept = [found for _, found in read_all(station.journal)]
+    accepted = {found.part_id for found in kept if found.verdict is Verdict.ACCEPT}
+    if not passed <= accepted or len(kept) != parts:
         raise CampaignError(
-            f"{len(passed - accepted)} passed without an accept; {decisions} decisions of {parts} parts"
+            f"{len(passed - accepted)} passed without an accept; {len(kept)} decisions of {parts} parts"
         )
     p50, p99, p999 = np.percentile(times_ms, [50, 99, 99.9]).tolist()
     return {
@@ -314,19 +313,16 @@ class _CarefulPlc:
 
     def _write(self, inputs: PlcInputs) -> None:
         self._written = replace(inputs, heartbeat=(self._written.heartbeat + 1) & 0xFFFF)
-        if self._connected().write_registers(0, words_from_plc(self._written)).isError():
-            raise PlcPortError("the bridge refuses the PLC's registers")
+        _write_block(self._connected(), self._written)
 
     def _read(self) -> list[int]:
         if self.delay_s:
             time.sleep(self.delay_s)
             self.delay_s = 0.0
-        found = self._connected().read_input_registers(0, count=OUTPUT_REGISTERS)
-        if found.isError() or not outputs_checked(found.registers):
-            raise PlcPortError("the bridge's registers cannot be read")
-        if found.registers[2] != self._heartbeat[0]:
-            self._heartbeat = (found.registers[2], time.monotonic())
-        return list(found.registers)
+        words = _read_block(self._connected())
+        if words[2] != self._heartbeat[0]:
+            self._heartbeat = (words[2], time.monotonic())
+        return words
 
     def _connected(self) -> ModbusTcpClient:
         if self._client is None:
@@ -371,14 +367,22 @@ class _Plc:
     def _write(self, **changes: object) -> None:
         heartbeat = (self._written.heartbeat + 1) & 0xFFFF
         self._written = replace(self._written, heartbeat=heartbeat, **changes)  # type: ignore[arg-type]
-        if self._client.write_registers(0, words_from_plc(self._written)).isError():
-            raise PlcPortError("the bridge refuses the PLC's registers")
+        _write_block(self._client, self._written)
 
     def _read(self) -> list[int]:
-        found = self._client.read_input_registers(0, count=OUTPUT_REGISTERS)
-        if found.isError() or not outputs_checked(found.registers):
-            raise PlcPortError("the bridge's registers cannot be read")
-        return list(found.registers)
+        return _read_block(self._client)
+
+
+def _write_block(client: ModbusTcpClient, inputs: PlcInputs) -> None:
+    if client.write_registers(0, words_from_plc(inputs)).isError():
+        raise PlcPortError("the bridge refuses the PLC's registers")
+
+
+def _read_block(client: ModbusTcpClient) -> list[int]:
+    found = client.read_input_registers(0, count=OUTPUT_REGISTERS)
+    if found.isError() or not outputs_checked(found.registers):
+        raise PlcPortError("the bridge's registers cannot be read")
+    return list(found.registers)
 
 
 @contextmanager
