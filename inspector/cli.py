@@ -185,6 +185,40 @@ def plc_user(
     typer.echo(f"{name} is {role}: restart inspector plc")
 
 
+mqtt_app = typer.Typer(help="Report decisions and state to line and plant over MQTT 5 and Sparkplug B, by [mqtt].")
+app.add_typer(mqtt_app, name="mqtt", rich_help_panel=STATION)
+
+
+@mqtt_app.callback(invoke_without_command=True, epilog="Example: inspector mqtt --station line1.toml")
+@plainly
+def mqtt(context: typer.Context, station: StationFile = DEFAULT_STATION) -> None:
+    """Report decisions and state to line and plant over MQTT 5 and Sparkplug B, by [mqtt] of the station's file.
+
+    It runs beside [b]inspector run[/b] and only reads: it passes no part. docs/mqtt.md has topics and payloads.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    import logging
+
+    from inspector.mqtt.reporter import Reporter
+    from inspector.service import stop_signals
+    from inspector.station import load_station
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    with stop_signals() as stop, Reporter(load_station(station)) as reporter:
+        reporter.run(stop)
+
+
+@mqtt_app.command("check", epilog="Example: inspector mqtt check --station line1.toml")
+@plainly
+def mqtt_check(station: StationFile = DEFAULT_STATION) -> None:
+    """Try the broker as inspector mqtt does, beside it, and print what it says; the exit code is 2 when it says no."""
+    from inspector.mqtt.check import check_broker
+    from inspector.station import load_station
+
+    Console().print(check_broker(load_station(station)))
+
+
 @app.command(rich_help_panel=STATION, epilog="Example: inspector bench kit_tray.bundle --parts 1000 --json bench.json")
 @plainly
 def bench(

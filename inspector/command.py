@@ -13,8 +13,10 @@ from rich.text import Text
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)]
 EXTRAS = frozenset(
-    {"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib", "pymodbus", "asyncua"}
-)
+    {"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib", "pymodbus", "asyncua",
+     "paho", "google"}
+)  # fmt: skip
+_EXTRA_OF = {"pymodbus": "plc", "asyncua": "opcua", "paho": "mqtt", "google": "mqtt"}  # the others: train
 
 P = ParamSpec("P")
 
@@ -41,9 +43,10 @@ def _errors_as_text() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in EXTRAS:
+        package = (error.name or "").split(".")[0]
+        if package not in EXTRAS:
             raise
-        extra = {"pymodbus": "plc", "asyncua": "opcua"}.get((error.name or "").split(".")[0], "train")
+        extra = _EXTRA_OF.get(package, "train")
         text = f"{error.name} is not installed here: this command needs pip install -e '.[{extra}]'"
         typer.secho(text, fg="red", err=True)
         raise typer.Exit(2) from error
@@ -63,12 +66,13 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from inspector.image_file import ImageFileError
     from inspector.journal import JournalError
     from inspector.messages import MessageError
+    from inspector.mqtt import MqttError
     from inspector.plc import PlcPortError
     from inspector.station import StationError
 
     known: tuple[type[Exception], ...] = (
-        ImageFileError, JournalError, MessageError, PlcPortError, StationError, BundleError, CameraError, EngineError,
-        BusError, BenchError, DemoError, OSError,
+        ImageFileError, JournalError, MessageError, MqttError, PlcPortError, StationError, BundleError, CameraError,
+        EngineError, BusError, BenchError, DemoError, OSError,
     )  # fmt: skip
     if "inspector.stress" in sys.modules:
         from inspector.stress import StressError

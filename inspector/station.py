@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from inspector.mqtt.settings import MqttSettings, SparkplugSettings
 from inspector.plc.opcua_settings import PORT, OpcUaSettings
 
 SIMULATED_PRODUCER = Path("simulator")  # stands for the GenTL producer that comes with Inspector
@@ -200,6 +201,7 @@ class Station(_Frozen):
     )
     journal: Path = Field(title="Journal", description="SQLite file of every decision")
     plc: Plc | None = Field(None, title="PLC", description="absent: no PLC is served")
+    mqtt: MqttSettings | None = Field(None, title="MQTT", description="absent: nothing is reported to a broker")
 
     @field_validator("journal")
     @classmethod
@@ -228,6 +230,17 @@ def opcua_of(station: Station) -> OpcUaSettings:
     if settings is None:
         raise StationError(f"station {station.name} does not serve OPC UA: set plc.protocol and add [plc.opcua]")
     return settings
+
+
+def mqtt_of(station: Station) -> MqttSettings:
+    """The station's broker.
+
+    Raises:
+        StationError: it reports to none.
+    """
+    if station.mqtt is None:
+        raise StationError(f"station {station.name} reports to no broker: add [mqtt] to its file, as docs/mqtt.md says")
+    return station.mqtt
 
 
 def load_station(path: Path) -> Station:
@@ -319,6 +332,8 @@ def _suggestion(keys: list[str]) -> str:
         "bus": (Bus,),
         "plc": (Plc,),
         "plc.opcua": (OpcUaSettings,),
+        "mqtt": (MqttSettings,),
+        "mqtt.sparkplug": (SparkplugSettings,),
     }
     known = [field for model in models[".".join(keys[:-1])] for field in model.model_fields]
     close = get_close_matches(keys[-1], known, n=1)
