@@ -244,6 +244,6 @@ def _tls(settings: MqttSettings) -> ssl.SSLContext:
 def _advice(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return "correct mqtt.ca, or mqtt.host to the name in the broker's certificate"
-    if isinstance(error, ssl.SSLError):
-        return "is the port one for TLS? correct mqtt.port and mqtt.tls, or give mqtt.certificate"
+    if isinstance(error, ssl.SSLError | ConnectionResetError):
+        return "is the port one for TLS? correct mqtt.host, mqtt.port and mqtt.tls, or give mqtt.certificate"
     return "is the broker running? correct mqtt.host and mqtt.port"

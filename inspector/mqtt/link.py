@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 class Link:
     """One speaker's way to the broker; each connection is made anew by `connect`."""
 
-    def __init__(self, connect: Callable[[], Connection], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, connect: Callable[[], Connection], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name = name
         self._connect = connect
         self._clock = clock
         self._connection: Connection | None = None
@@ -67,7 +70,7 @@ class Link:
     def _well(self) -> None:
         self._wait_s = FIRST_WAIT_S
         self._trouble = ""
-        log.info("the broker is there")
+        log.info("%s is connected", self._name)
 
     def _lost(self, trouble: str) -> Sequence[Event]:
         was_connected = self._connection is not None
@@ -76,6 +79,6 @@ class Link:
         self._next_try = self._clock() + self._wait_s * random.uniform(0.5, 1.0)  # noqa: S311
         self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
         if trouble != self._trouble:
-            log.warning("%s", trouble)
+            log.warning("%s: %s", self._name, trouble)
         self._trouble = trouble
         return [Closed()] if was_connected else []

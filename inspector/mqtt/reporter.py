@@ -77,12 +77,12 @@ class Reporter:
             OSError: the progress cannot be written.
         """
         while not stop():
-            self._take_decisions()
-            self._take_state()
-            for speaker, link in self._speakers:
+            for speaker, link in self._speakers:  # first: into a connection that is known to be over nothing is said
                 for event in link.serve():
                     _answer(speaker, link, event)
             self._keep_progress()
+            self._take_state()
+            self._take_decisions()
 
     def _make_speakers(self) -> list[Speaker]:
         sparkplug = self._settings.sparkplug
@@ -98,7 +98,11 @@ class Reporter:
     def _link(self, speaker: Speaker) -> Link:
         client_id = client_id_of(self._station) + ("" if speaker is self._plain else "-sparkplug")
         log.info("reports to %s as %s", self._access, client_id)
-        return Link(lambda: Connection(self._access, client_id, speaker.will(), speaker.subscriptions), self._clock)
+        return Link(
+            client_id,
+            lambda: Connection(self._access, client_id, speaker.will(), speaker.subscriptions),
+            self._clock,
+        )
 
     def _take_decisions(self) -> None:
         decision = self._follower.receive(POLL_MS)

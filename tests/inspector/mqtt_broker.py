@@ -12,6 +12,7 @@ from pathlib import Path
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -52,6 +53,10 @@ class Broker:
             self._process.wait(10)
         self._process = None
 
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     @contextmanager
     def hearing(self, topic: str = "#") -> Iterator["Ear"]:
         """A client that outlives the broker; while a broker is away it hears nothing."""
@@ -60,8 +65,7 @@ class Broker:
         try:
             yield ear
         finally:
-            ear.client.disconnect()
-            ear.client.loop_stop()
+            ear.close()
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -73,20 +77,30 @@ class Broker:
 class Ear:
     """Everything that was published, in order, by topic."""
 
-    def __init__(self, port: int, topic: str, client_id: str = "ear") -> None:
+    def __init__(self, port: int, topic: str, session_s: int = 0) -> None:
+        """With `session_s` the broker keeps what it misses so long; otherwise it gets what comes while it is there."""
         self.heard: list[mqtt.MQTTMessage] = []
         self.subscribed = 0
         self._topic = topic
-        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, protocol=mqtt.MQTTv5)
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, "ear", protocol=mqtt.MQTTv5)
         self.client.reconnect_delay_set(1, 1)
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = self._on_subscribe
         self.client.on_message = lambda _client, _data, message: self.heard.append(message)
-        self.client.connect_async("127.0.0.1", port, clean_start=True)
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = session_s
+        self.client.connect_async("127.0.0.1", port, clean_start=not session_s, properties=properties)
         self.client.loop_start()
 
     def on(self, topic: str) -> list[mqtt.MQTTMessage]:
         return [message for message in self.heard if message.topic == topic]
+
+    def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        self.client.publish(topic, payload, qos=1, retain=retain)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
 
     def _on_connect(
         self, client: mqtt.Client, _data: object, _flags: mqtt.ConnectFlags, _reason: ReasonCode, _p: Properties | None
