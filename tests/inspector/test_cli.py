@@ -1,6 +1,8 @@
 """The command teaches, checks and fails in one clear line."""
 
 import json
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -126,11 +128,22 @@ def test_the_version_is_the_packages() -> None:
     assert done.stdout.strip() == metadata.version("inspector")
 
 
-@pytest.mark.parametrize("command", ["run", "watch", "check", "bench", "train", "distill", "benchmark"])
+@pytest.mark.parametrize(
+    "command", ["run", "watch", "check", "mqtt", "mqtt check", "bench", "train", "distill", "benchmark"]
+)
 def test_help_teaches_by_example(command: str) -> None:
-    done = runner.invoke(app, [command, "--help"])
+    done = runner.invoke(app, [*command.split(), "--help"])
     assert done.exit_code == 0
     assert f"Example: inspector {command}" in done.stdout
+
+
+@pytest.mark.parametrize("package", ["paho", "google"])
+def test_a_missing_extra_is_named(package: str, station_file: Path) -> None:
+    without = f"import sys; sys.modules[{package!r}] = None; from inspector.cli import app; app()"
+    command = [sys.executable, "-c", without, "mqtt", "check", "--station", str(station_file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603
+    assert done.returncode == 2
+    assert "is not installed here: this command needs pip install -e '.[mqtt]'" in done.stderr
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +35,7 @@ from inspector.station import Bus, load_station
 from .mqtt_broker import PATIENCE_S, Broker, Ear, until
 from .test_journal import result
 
+DOCS = Path(__file__).parents[2] / "docs" / "mqtt.md"
 DECISION, STATUS = "inspector/line1/decision", "inspector/line1/status"
 runner = CliRunner()
 
@@ -429,6 +432,33 @@ def test_check_says_when_publishing_is_refused(
     done = runner.invoke(app, ["mqtt", "check", "--station", str(lines(strict).file)])
     assert done.exit_code == 2
     assert "refuses inspector/line1/check (Not authorized): allow the station to publish there" in done.stderr
+
+
+def test_the_subscription_of_the_documentation_misses_nothing_while_it_is_away(
+    line: Line, broker: Broker, tmp_path: Path
+) -> None:
+    if shutil.which("mosquitto_sub") is None:
+        pytest.skip("mosquitto_sub is not here: apt install mosquitto-clients")
+    (command,) = re.findall(r"```sh\n# mqtt client: mosquitto_sub\n(.*?)\n```", DOCS.read_text(), re.DOTALL)
+    shown = tmp_path / "shown"
+    environment = {**os.environ, "HOST": "127.0.0.1", "PORT": str(broker.port)}
+
+    def seen() -> list[int]:
+        pairs = [text.split(" ", 1) for text in shown.read_text().splitlines()]
+        return [json.loads(payload)["id"] for topic, payload in pairs if topic == DECISION]
+
+    with shown.open("w") as file, Reporter(line.station) as reporter:
+        for upto in (2, 5):
+            with subprocess.Popen(["sh", "-c", f"exec {command}"], env=environment, stdout=file) as client:  # noqa: S603, S607
+                try:
+                    line.run(reporter, lambda: "ready" in shown.read_text())
+                    line.decide(2)
+                    line.run(reporter, lambda upto=upto: len(seen()) == upto)  # type: ignore[misc]
+                finally:
+                    client.terminate()
+            line.decide()
+            line.run(reporter, lambda: line.reported() == line.parts)
+    assert seen() == [1, 2, 3, 4, 5]
 
 
 @pytest.fixture

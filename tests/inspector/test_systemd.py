@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 UNITS = Path(__file__).parents[2] / "systemd"
-SERVICE, BRIDGE = "inspector-run@.service", "inspector-plc@.service"
+SERVICE, BRIDGE, MQTT = "inspector-run@.service", "inspector-plc@.service", "inspector-mqtt@.service"
 BINARY = "/opt/inspector/bin/inspector"
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not on this machine")
@@ -28,7 +28,9 @@ def units(tmp_path: Path) -> Path:
 
 @needs_systemd
 def test_the_units_are_verified(units: Path) -> None:
-    done = analyze("verify", "--man=no", "--recursive-errors=yes", SERVICE, BRIDGE, "inspector.target", folder=units)
+    done = analyze(
+        "verify", "--man=no", "--recursive-errors=yes", SERVICE, BRIDGE, MQTT, "inspector.target", folder=units
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -41,7 +43,7 @@ def test_a_misspelt_key_would_not_pass(units: Path) -> None:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", [SERVICE, BRIDGE])
+@pytest.mark.parametrize("unit", [SERVICE, BRIDGE, MQTT])
 def test_the_services_are_shut_in(units: Path, unit: str) -> None:
     done = analyze("security", "--offline=true", "--threshold=25", unit, folder=units)
     assert done.returncode == 0, done.stdout
@@ -54,6 +56,6 @@ def test_a_station_that_hangs_or_dies_is_started_again(line: str) -> None:
     assert line in (UNITS / SERVICE).read_text().splitlines()
 
 
-@pytest.mark.parametrize(("unit", "command"), [(SERVICE, "run"), (BRIDGE, "plc")])
+@pytest.mark.parametrize(("unit", "command"), [(SERVICE, "run"), (BRIDGE, "plc"), (MQTT, "mqtt")])
 def test_the_services_run_the_commands_that_there_are(unit: str, command: str) -> None:
     assert f"ExecStart={BINARY} {command} --station /etc/inspector/%i.toml" in (UNITS / unit).read_text().splitlines()
