@@ -80,13 +80,14 @@ class Line:
         self.server.serve()
         self.publisher.send_status("ready", recipe="tray", counts={Verdict.ACCEPT: self.parts})
 
-    def run(self, reporter: Reporter, done: Callable[[], object]) -> None:
-        """Run the reporter, and the station beside it, until something is so."""
+    def run(self, reporter: Reporter, done: Callable[[], object], *, silent: bool = False) -> None:
+        """Run the reporter, and the station beside it unless it is silent, until something is so."""
         ends = time.monotonic() + PATIENCE_S
 
         def stop() -> bool:
             assert time.monotonic() < ends, "it does not come true"
-            self.serve()
+            if not silent:
+                self.serve()
             return bool(done())
 
         reporter.run(stop)
@@ -281,7 +282,7 @@ def test_the_state_is_kept_by_the_broker_and_says_when_the_station_is_silent_or_
     with broker.hearing() as ear:
         with Reporter(line.station) as reporter:
             line.run(reporter, lambda: "ready" in states(ear))
-            reporter.run(lambda: states(ear)[-1] == "silent")
+            line.run(reporter, lambda: states(ear)[-1] == "silent", silent=True)
             line.run(reporter, lambda: states(ear)[-1] == "ready")
         until(lambda: states(ear)[-1] == "offline")
     with broker.hearing() as late:
@@ -371,8 +372,9 @@ def test_what_was_decided_while_the_broker_was_away_comes_after_the_birth_as_his
 
 
 def test_two_processes_cannot_report_one_station(line: Line) -> None:
-    with Reporter(line.station), pytest.raises(MqttError, match="another `inspector mqtt` reports this station"):
-        Reporter(line.station).__enter__()
+    says = "another `inspector mqtt` reports this station"
+    with Reporter(line.station), pytest.raises(MqttError, match=says), Reporter(line.station):
+        pass
 
 
 def test_another_journal_is_begun_where_it_is(line: Line, broker: Broker) -> None:
@@ -387,8 +389,8 @@ def test_another_journal_is_begun_where_it_is(line: Line, broker: Broker) -> Non
 
 def test_a_damaged_progress_file_says_what_to_do(line: Line) -> None:
     progress_path(line.station).write_text('{"reported": ')
-    with pytest.raises(MqttError, match="remove it to report from now on"):
-        Reporter(line.station).__enter__()
+    with pytest.raises(MqttError, match="remove it to report from now on"), Reporter(line.station):
+        pass
 
 
 def test_no_more_is_in_flight_than_the_broker_takes(brokers: Callable[..., Broker]) -> None:
