@@ -288,3 +288,14 @@ def test_a_primary_host_that_goes_is_left_but_not_on_an_old_word() -> None:
     speaker.hear(Closed())
     speaker.will()
     assert speaker.hear(Opened()) == []  # the host has to be heard again
+
+
+def test_after_a_lost_connection_the_host_is_waited_for_again_whatever_its_clock_says() -> None:
+    speaker = sparkplug("scada")
+    speaker.will()
+    speaker.hear(Opened())
+    speaker.hear(state(True, 10))
+    speaker.hear(Closed())
+    speaker.will()
+    assert speaker.hear(Opened()) == []
+    assert read(speaker.hear(state(True, 3))[0])[0] == "NBIRTH"
