@@ -84,10 +84,8 @@ class Connection:
         self._receive_maximum = RECEIVE_MAXIMUM
         self.limits = ""  # what the broker said of itself
         self._client = self._make_client(will)
-        try:
-            self._client.connect(access.host, access.port, keepalive=access.keepalive_s, clean_start=True)
-        except OSError as error:
-            raise MqttError(f"{access} cannot be reached ({error}): {_advice(error)}") from error
+        if trouble := self._connect():
+            raise MqttError(f"{access} cannot be reached {trouble}")
 
     def serve(self, timeout_s: float = 0.0) -> list[Event]:
         """What has happened since; waits for it at most so long.
@@ -122,6 +120,15 @@ class Connection:
         ends = self._clock() + CLOSE_S
         while self._client.socket() is not None and self._clock() < ends:
             self._client.loop(0.05)
+
+    def _connect(self) -> str:
+        """Why it cannot be done, or empty; the error itself would hold the socket that paho does not close."""
+        access = self._access
+        try:
+            self._client.connect(access.host, access.port, keepalive=access.keepalive_s, clean_start=True)
+        except OSError as error:
+            return f"({error}): {_advice(error)}"
+        return ""
 
     def _make_client(self, will: Message | None) -> mqtt.Client:
         client = mqtt.Client(CallbackAPIVersion.VERSION2, self._client_id, protocol=mqtt.MQTTv5)
