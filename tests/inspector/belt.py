@@ -13,8 +13,7 @@ from inspector.inspection import Verdict
 from inspector.plc import PlcInputs, PlcOutputs, Reason
 from inspector.plc.handshake import ChangeRecipe, Decided, Handshake, StartInspection, StationState
 from inspector.plc.registers import inputs_of, words_of
-
-from .plc_twin import LineInputs, Settings, Twin, TwinOutputs, id_words
+from inspector.plc.twin import LineInputs, Settings, Twin, TwinOutputs, id_words
 
 SCAN_MS = 10
 SPEED = 10  # encoder counts a scan

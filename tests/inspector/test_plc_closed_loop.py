@@ -11,9 +11,10 @@ import pytest
 pytest.importorskip("pymodbus", reason="pymodbus is not installed: pip install -e '.[plc]'")
 
 from inspector.plc.modbus import ModbusServer
+from inspector.plc.modbus_plc import ModbusPlc
+from inspector.plc.twin import Twin
 
 from .belt import SETTINGS, Belt, FakeStation, as_it_comes, at_once, parts, seeded
-from .plc_twin import ModbusLine, Twin
 from .test_modbus import free_port
 
 PARTS = 300
@@ -90,7 +91,7 @@ class Line:
 
     def __init__(self, belt: Belt, station: FakeStation, cable: Cable, function: int) -> None:
         self.belt, self.station, self.cable = belt, station, cable
-        self.plc = ModbusLine("127.0.0.1", cable.port, Twin(SETTINGS), scan_ms=PATIENT_MS, function=function)
+        self.plc = ModbusPlc("127.0.0.1", cable.port, Twin(SETTINGS), scan_ms=PATIENT_MS, function=function)
         self._server = AsyncExitStack()
         self._stopped = 0
 

@@ -8,9 +8,9 @@ import pytest
 
 from inspector.plc.handshake import Handshake, StartInspection, StationState
 from inspector.plc.registers import words_from_plc
+from inspector.plc.twin import Twin
 
 from .belt import MS, SETTINGS, Belt, DirectLine, FakeStation, Part, at_once
-from .plc_twin import Twin
 from .test_handshake import Line
 from .test_modbus import free_port
 
