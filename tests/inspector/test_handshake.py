@@ -220,6 +220,7 @@ def test_two_lost_connections_words_in_a_row_are_no_trigger(line: Line) -> None:
         assert line.trigger(name)
     for old in (1, 2, 3):
         line.plc(trigger_seq=0, part_id="")
+        line.plc(trigger_seq=0, part_id="")
         assert line.plc(trigger_seq=old, part_id="A") == []
     assert line.plc(trigger_seq=3, part_id="C") == []  # the PLC goes on saying how it is
     assert line.plc(trigger_seq=4, part_id="D") != []
