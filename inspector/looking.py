@@ -213,14 +213,15 @@ def plc_latency(
 def plc_faults(
     parts: Annotated[int, typer.Option(help="parts to trigger", min=10)] = 20_000,
     seed: Annotated[int, typer.Option(help="of the faults", min=0)] = 0,
+    run_on: Annotated[bool, typer.Option("--run-on", help="the belt goes on while the PLC is not ready")] = False,
     json: JsonOut = None,
 ) -> None:
-    """Kill, stop, disconnect and delay at random while parts pass; none may without an accept in the journal."""
+    """Kill, stop, disconnect, fill the disk, turn the clock while parts pass; none may without a journalled accept."""
     from inspector.plc.campaign import faults
 
     make_parent(json)
     with progress_bars() as progress:
-        rows = [faults(parts, progress, seed=seed)]
+        rows = [faults(parts, progress, seed=seed, run_on=run_on)]
     _print_json(rows, json)
 
 

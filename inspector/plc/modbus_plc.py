@@ -1,6 +1,7 @@
 """A PLC at its station's Modbus server: the reference program's twin and one exchange at a time. Knows no belt."""
 
 import asyncio
+import logging
 from contextlib import suppress
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ from pymodbus.exceptions import ModbusException
 
 from inspector.plc.registers import MIRROR, OUTPUT_REGISTERS
 from inspector.plc.twin import LineInputs, Twin, TwinOutputs
+
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it logs every exchange that fails
 
 
 class ModbusPlc:

@@ -9,7 +9,7 @@ from inspector.plc.campaign import faults, latency
 
 def test_the_way_from_trigger_to_result_is_timed() -> None:
     found = latency(30, lambda *_: None, delay_ms=5)
-    assert found["outcomes"] == {"NG": 10, "OK": 20}
+    assert found["outcomes"] == {"OVER_THRESHOLD": 10, "OK": 20}
     assert found["lost_decisions"] == 0
 
 
