@@ -3,11 +3,13 @@
 import asyncio
 import os
 import random
+import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,6 +34,7 @@ from inspector.plc.modbus_plc import ModbusPlc
 from inspector.plc.twin import S_ENTERED, S_WAITING, Settings, Twin, TwinOutputs
 from inspector.station import load_station, plc_of
 
+Result = TypeVar("Result")
 Progress = Callable[[str, int, int], None]
 
 GOOD = 2 / 3  # of the parts, so that both verdicts are passed on
@@ -81,7 +84,7 @@ def latency(
     belt = Belt(_parts(parts, PATIENT_PITCH, random.Random(0), good), PATIENT, in_view=STEP)  # noqa: S311 - no secrets
     began = time.monotonic()
     with station_folder(bundle) as file:
-        times_ms, outcomes = asyncio.run(_timed(file, belt, delay_ms, bundle, progress))
+        times_ms, outcomes = _played(_timed(file, belt, delay_ms, bundle, progress))
         kept = dict(read_all(load_station(file).journal))
     judge(belt, kept)
     p50, p99, p999 = np.percentile(times_ms, [50, 99, 99.9]).tolist()
@@ -119,7 +122,7 @@ def faults(parts: int, progress: Progress, *, seed: int = 0, run_on: bool = Fals
             clock = JumpingClock(file.parent)
         except CannotHereError as error:
             impossible.append(str(error))
-        leaving = asyncio.run(_harmed(file, belt, dice, disk, clock, run_on, progress))
+        leaving = _played(_harmed(file, belt, dice, disk, clock, run_on, progress))
         if disk is not None:
             disk.copy_to(file.parent / "disk")
         kept = dict(read_all(load_station(file).journal))
@@ -129,6 +132,15 @@ def faults(parts: int, progress: Progress, *, seed: int = 0, run_on: bool = Fals
         "belt": "runs on" if run_on else "stands still while the PLC is not ready",
         **report(belt, kept, leaving), "faults_not_possible_here": impossible, **_circumstances(began),
     }  # fmt: skip
+
+
+def _played(campaign: Coroutine[None, None, Result]) -> Result:
+    """Run a campaign; SIGTERM ends it as Ctrl-C does, so that nothing stays behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return asyncio.run(campaign)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parts(number: int, pitch: tuple[int, int], dice: random.Random, good: float) -> list[Part]:

@@ -14,6 +14,7 @@ from inspector.plc.campaign_world import JumpingClock, SmallDisk
 
 NONE = "no fault yet"
 PARTS_BETWEEN = (20, 80)  # faults
+STOPPED_S = ((0.03, 0.25), (0.25, 2.0))  # so short that a result may still come in time, or longer
 FARTHEST_JUMP_S = 400 * 86400.0
 NOTICED_S = 60.0  # in which a full disk is told: first the journal uses again what its file has already
 FULL_S = 1.0  # for which it stays full once it is noticed
@@ -92,7 +93,7 @@ class Faults:
     async def _stop(self, who: str) -> None:
         self._processes.signal(who, signal.SIGSTOP)
         try:
-            await asyncio.sleep(self._dice.uniform(0.1, 2.0))
+            await asyncio.sleep(self._dice.uniform(*self._dice.choice(STOPPED_S)))
         finally:
             self._processes.signal(who, signal.SIGCONT)
 
