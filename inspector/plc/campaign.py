@@ -136,7 +136,7 @@ def faults(parts: int, progress: Progress, *, seed: int = 0, run_on: bool = Fals
 
 def _played(campaign: Coroutine[None, None, Result]) -> Result:
     """Run a campaign; SIGTERM ends it as Ctrl-C does, so that nothing stays behind."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         return asyncio.run(campaign)
     finally:
