@@ -18,7 +18,7 @@ from inspector.journal import read_all
 from inspector.plc import Reason
 from inspector.plc.belt import Belt, Part
 from inspector.plc.cable import Cable
-from inspector.plc.campaign_actors import PATIENCE_S, Line, Processes, Witness
+from inspector.plc.campaign_actors import PATIENCE_S, Line, Processes, Witness, ended
 from inspector.plc.campaign_faults import Faults
 from inspector.plc.campaign_report import Leaving, judge, report
 from inspector.plc.campaign_station import (
@@ -195,6 +195,7 @@ async def _stop_and_go(line: Line, progress: Progress) -> tuple[list[float], Cou
     outcomes: Counter[str] = Counter()
     outputs = await line.scan(0)
     started: float | None = None
+    moved = time.monotonic()
     while outcomes.total() < parts:
         before = outputs
         outputs = await line.scan(0 if _waits(twin) else STEP)
@@ -205,10 +206,11 @@ async def _stop_and_go(line: Line, progress: Progress) -> tuple[list[float], Cou
             times_ms.append((now - started) * 1000)
             started = None
             _tell(progress, len(times_ms), parts)
-        if started is not None and now - started > PATIENCE_S:
-            raise CampaignError(f"trigger {outputs.to_station[2]} has no result")
         if (outputs.passed_parts, outputs.rejected_parts) != (before.passed_parts, before.rejected_parts):
             outcomes[_outcome(outputs)] += 1
+            moved = now
+        if now - moved > PATIENCE_S:
+            raise CampaignError(f"no part moves on: trigger {outputs.to_station[2]}, alarm 16#{outputs.alarm:04X}")
     return times_ms, outcomes
 
 
@@ -258,8 +260,7 @@ async def _harmed(
             try:
                 await _run(line, harm, lambda outputs: leaving.look(outputs, some.last), run_on, progress)
             finally:
-                harm.cancel()
-                await asyncio.gather(harm, return_exceptions=True)
+                await ended(harm)
             await _quiet(witness)
             leaving.heard, leaving.line_stops = set(witness.decisions), line.stops
             return leaving

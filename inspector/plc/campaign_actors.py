@@ -43,9 +43,7 @@ class Processes:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await ended(*self._keepers)
 
     def signal(self, name: str, number: int) -> None:
         """Send a signal; one that is dead already is not there to get it."""
@@ -136,6 +134,15 @@ class Witness:
                 message = subscriber.receive(100)
                 if isinstance(message, Status):
                     self.alarm, self.said_s = message.alarm, time.monotonic()
+
+
+async def ended(*tasks: "asyncio.Task[None]") -> None:
+    """Cancel tasks, and raise what one of them failed with."""
+    for task in tasks:
+        task.cancel()
+    for found in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(found, Exception):
+            raise found
 
 
 async def until(met: Callable[[], bool], otherwise: str, patience_s: float = PATIENCE_S) -> None:

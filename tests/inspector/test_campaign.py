@@ -218,3 +218,12 @@ def test_what_dies_is_started_again_and_nothing_is_left_when_it_ends(
 
     with nothing_stays_behind(monkeypatch):
         asyncio.run(main())
+
+
+def test_a_process_that_cannot_be_started_is_no_secret(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Processes({"nobody": ["/does/not/exist"]}, {}, tmp_path):
+            await asyncio.sleep(0.2)
+
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(main())
