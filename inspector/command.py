@@ -78,8 +78,8 @@ def _known_errors() -> tuple[type[Exception], ...]:
         from inspector.stress import StressError
 
         known += (StressError,)
-    if "inspector.plc.campaign" in sys.modules:
-        from inspector.plc.campaign import CampaignError
+    if "inspector.plc.campaign_station" in sys.modules:
+        from inspector.plc.campaign_station import CampaignError
 
         known += (CampaignError,)
     if "models.data" in sys.modules:

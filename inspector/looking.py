@@ -10,6 +10,7 @@ from inspector.command import make_parent, plainly
 from inspector.terminal import progress_bars
 
 if TYPE_CHECKING:
+    from inspector.bundle import Bundle
     from inspector.station import CameraConfig
 
 app = typer.Typer()
@@ -151,17 +152,11 @@ def speed(
     from tempfile import TemporaryDirectory
 
     from inspector.bundle import load_bundle
-    from inspector.stress import HEIGHT, WIDTH
     from inspector.stress import speed as measure
 
     make_parent(json)
     with TemporaryDirectory(prefix="inspector-stress-") as folder, progress_bars() as progress:
-        if bundle is None:
-            from export.untrained import untrained_bundle
-
-            loaded = untrained_bundle(Path(folder), height=HEIGHT, width=WIDTH)
-        else:
-            loaded = load_bundle(bundle)
+        loaded = load_bundle(bundle) if bundle else _untrained(Path(folder))
         rows = measure(loaded, progress, triggers=triggers)
     _print_json(rows, json)
 
@@ -196,15 +191,19 @@ def plc_latency(
     bundle: Annotated[Path | None, typer.Argument(help="inspect with it; without it, a fixed delay")] = None,
     parts: Annotated[int, typer.Option(help="parts to trigger; p99.9 needs 1000", min=10)] = 10_000,
     delay: Annotated[float, typer.Option(help="milliseconds of the fixed delay", min=0)] = 20.0,
+    untrained: Annotated[bool, typer.Option("--untrained", help="inspect with a model of random weights")] = False,
     json: JsonOut = None,
 ) -> None:
     """Trigger to result where the PLC is, over Modbus; a pass without an accept in the journal is an error."""
+    from tempfile import TemporaryDirectory
+
     from inspector.bundle import load_bundle
     from inspector.plc.campaign import latency
 
     make_parent(json)
-    with progress_bars() as progress:
-        rows = [latency(parts, progress, delay_ms=delay, bundle=load_bundle(bundle) if bundle else None)]
+    with TemporaryDirectory(prefix="inspector-stress-") as folder, progress_bars() as progress:
+        loaded = load_bundle(bundle) if bundle else _untrained(Path(folder)) if untrained else None
+        rows = [latency(parts, progress, delay_ms=delay, bundle=loaded)]
     _print_json(rows, json)
 
 
@@ -213,15 +212,23 @@ def plc_latency(
 def plc_faults(
     parts: Annotated[int, typer.Option(help="parts to trigger", min=10)] = 20_000,
     seed: Annotated[int, typer.Option(help="of the faults", min=0)] = 0,
+    run_on: Annotated[bool, typer.Option("--run-on", help="the belt goes on while the PLC is not ready")] = False,
     json: JsonOut = None,
 ) -> None:
-    """Kill, stop, disconnect and delay at random while parts pass; none may without an accept in the journal."""
+    """Kill, stop, disconnect, fill the disk, turn the clock while parts pass; none may without a journalled accept."""
     from inspector.plc.campaign import faults
 
     make_parent(json)
     with progress_bars() as progress:
-        rows = [faults(parts, progress, seed=seed)]
+        rows = [faults(parts, progress, seed=seed, run_on=run_on)]
     _print_json(rows, json)
+
+
+def _untrained(folder: Path) -> "Bundle":
+    from export.untrained import untrained_bundle
+    from inspector.stress import HEIGHT, WIDTH
+
+    return untrained_bundle(folder, height=HEIGHT, width=WIDTH)
 
 
 def _print_json(rows: list[dict[str, object]], file: Path | None) -> None:

@@ -115,7 +115,7 @@ class Handshake:
     _acknowledged: bool = True
     _next_token: int = 1
     _last_trigger: int = 0
-    _counts_anew: bool = False
+    _zero_since_ns: int | None = None  # the PLC's TriggerSeq has been 0, and its heartbeat alive
     _missed: bool = False
     _overrun: bool = False
     _error: int = 0
@@ -130,11 +130,13 @@ class Handshake:
         if before is None:  # what stands in its registers when it is first seen was not asked of this station
             self._plc_heard_ns, self._last_trigger = now_ns, inputs.trigger_seq
             return []
+        was_there = self._plc_is_there(now_ns)
         if inputs.heartbeat != before.heartbeat:
             self._plc_heard_ns = now_ns
         self._obey(inputs.command, before.command)
         self._take_acknowledgement(inputs)
         actions: list[Action] = []
+        self._look_for_zero(inputs.trigger_seq, now_ns, was_there=was_there)
         if self._is_new_trigger(inputs.trigger_seq):
             actions += self._triggered(inputs, now_ns, ready=was_ready and self.is_ready(now_ns))
         if inputs.recipe_request_seq not in {before.recipe_request_seq, 0}:
@@ -233,17 +235,24 @@ class Handshake:
         if self._shown is not None and inputs.result_ack_seq == self._shown.trigger_seq:
             self._acknowledged = True
 
-    def _is_new_trigger(self, sequence: int) -> bool:
-        """Whether a number is ahead of the last trigger's. One that is behind is the late word of a lost connection.
+    def _look_for_zero(self, sequence: int, now_ns: int, *, was_there: bool) -> None:
+        """A PLC that counts anew holds 0 for longer than it may be silent.
 
-        0 is no trigger: a PLC that begins to count anew writes it first.
+        A 0 that a lost connection left behind does not last: the PLC that lives goes on saying its number.
         """
+        if sequence != 0:
+            self._zero_since_ns = None
+        elif self._zero_since_ns is None or not was_there:
+            self._zero_since_ns = now_ns
+        elif now_ns - self._zero_since_ns > PLC_SILENT_NS:
+            self._last_trigger = 0
+
+    def _is_new_trigger(self, sequence: int) -> bool:
+        """Whether a number is ahead of the last trigger's. One that is behind is the late word of a lost connection."""
         if sequence == 0:
-            self._counts_anew = True
-            return False
-        if self._last_trigger == 0 or self._counts_anew:
-            self._counts_anew = False
-            return sequence != self._last_trigger  # or the 0 was such a late word, and the PLC goes on as before
+            return False  # no trigger
+        if self._last_trigger == 0:
+            return True
         ahead = (sequence - self._last_trigger) % MOST_TRIGGERS
         self._missed |= ahead > MOST_AHEAD
         return 0 < ahead <= MOST_AHEAD
@@ -319,9 +328,9 @@ class Handshake:
 
 
 def _result_of(decision: Decided) -> _Result:
-    """OK needs an accept in the journal; everything else is none."""
+    """OK needs an accept in the journal; everything else is none. A fault's own reason is the true one."""
     outcome, reason = Outcome.NOT_INSPECTED, decision.reason
-    if not decision.journalled:
+    if decision.verdict is not Verdict.FAULT and not decision.journalled:
         reason = Reason.NOT_JOURNALLED
     elif decision.verdict is Verdict.ACCEPT:
         outcome, reason = Outcome.OK, Reason.NONE

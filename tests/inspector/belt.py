@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from inspector.inspection import Verdict
-from inspector.plc import PlcInputs, PlcOutputs, Reason
+from inspector.plc import PlcInputs, PlcOutputs, Reason, belt
+from inspector.plc.belt import Part
 from inspector.plc.handshake import ChangeRecipe, Decided, Handshake, StartInspection, StationState
 from inspector.plc.registers import inputs_of, words_of
-
-from .plc_twin import LineInputs, Settings, Twin, TwinOutputs, id_words
+from inspector.plc.twin import LineInputs, Settings, Twin, TwinOutputs
 
 SCAN_MS = 10
 SPEED = 10  # encoder counts a scan
@@ -25,17 +25,7 @@ SETTINGS = Settings(
 )  # fmt: skip
 IN_VIEW = SETTINGS.camera_window + SPEED  # the PLC sees an edge up to a scan late
 PITCH = (80, 110)
-FALLS_AT = SETTINGS.ejector_distance + SETTINGS.ejector_window // 2
-PART_LENGTH = 30
 START = (1 << 32) - 3000  # the encoder wraps soon
-
-
-@dataclass(frozen=True)
-class Part:
-    number: int
-    at: int  # travelled when it reaches the light barrier
-    good: bool
-    part_id: str
 
 
 def seeded(seed: int) -> Random:
@@ -51,47 +41,23 @@ def parts(random: Random, number: int, *, good: float = 0.7) -> list[Part]:
     return made
 
 
-@dataclass
-class Belt:
-    coming: deque[Part]
-    travelled: int = 0
-    now_ms: int = 1_000_000
-    stopped: bool = False
-    on_belt: list[Part] = field(default_factory=list)
-    passed: list[Part] = field(default_factory=list)
-    rejected: list[Part] = field(default_factory=list)
-    falling: int = 0  # scans until the sensor sees it
+class Belt(belt.Belt):
+    """A belt that moves a scan at a time, and stops where the PLC says so."""
 
-    @property
-    def empty(self) -> bool:
-        return not self.coming and not self.on_belt
+    def __init__(self, coming: deque[Part]) -> None:
+        super().__init__(coming, SETTINGS, in_view=IN_VIEW, start=START)
+        self.now_ms = 1_000_000
+        self.stopped = False
 
     def move(self) -> LineInputs:
         """A scan's time passes; what the PLC sees then."""
         self.now_ms += SCAN_MS
-        self.travelled += 0 if self.stopped else SPEED
-        while self.coming and self.coming[0].at <= self.travelled:
-            self.on_belt.append(self.coming.popleft())
-        self.falling = max(0, self.falling - 1)
-        at_barrier = next((part for part in self.on_belt if self.travelled - part.at < PART_LENGTH), None)
-        return LineInputs(
-            part_present=at_barrier is not None,
-            part_id=id_words(at_barrier.part_id if at_barrier is not None else ""),
-            encoder=(START + self.travelled) % (1 << 32),
-            reject_sensor=self.falling == 1,
-        )
+        return self.advance(0 if self.stopped else SPEED)
 
     def obey(self, outputs: TwinOutputs) -> None:
         """The ejector and the drive do what the PLC says."""
         self.stopped = outputs.line_stop
-        for part in [part for part in self.on_belt if self.travelled - part.at >= FALLS_AT]:
-            self.on_belt.remove(part)
-            (self.rejected if outputs.reject_part else self.passed).append(part)
-            self.falling = 2 if outputs.reject_part else self.falling
-
-    def before_camera(self) -> Part | None:
-        seen = [part for part in self.on_belt if self.travelled - part.at <= IN_VIEW]
-        return seen[0] if len(seen) == 1 else None
+        super().obey(outputs)
 
 
 @dataclass(frozen=True)

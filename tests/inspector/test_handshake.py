@@ -96,7 +96,9 @@ def test_a_part_is_triggered_inspected_shown_and_acknowledged(line: Line) -> Non
         (Verdict.ACCEPT, True, (Outcome.OK, Reason.NONE)),
         (Verdict.ACCEPT, False, (Outcome.NOT_INSPECTED, Reason.NOT_JOURNALLED)),
         (Verdict.REJECT, True, (Outcome.NG, Reason.OVER_THRESHOLD)),
+        (Verdict.REJECT, False, (Outcome.NOT_INSPECTED, Reason.NOT_JOURNALLED)),
         (Verdict.FAULT, True, (Outcome.NOT_INSPECTED, Reason.OVER_THRESHOLD)),
+        (Verdict.FAULT, False, (Outcome.NOT_INSPECTED, Reason.OVER_THRESHOLD)),  # its own reason, whatever it is
     ],
 )
 def test_only_a_journalled_accept_is_ok(
@@ -203,12 +205,35 @@ def test_a_number_that_comes_again_is_no_trigger(line: Line) -> None:
     assert line.plc(trigger_seq=3, part_id="C") != []
 
 
-def test_a_plc_that_counts_anew_says_zero_first(line: Line) -> None:
+def test_a_plc_that_counts_anew_holds_zero_first(line: Line) -> None:
     line.plc(trigger_seq=700)
     assert line.plc(trigger_seq=1) == []
     assert StatusBit.TRIGGER_MISSED in line.status
     line.plc(trigger_seq=0)
+    line.wait(PLC_SILENT_NS / MS + 20)
     assert line.plc(trigger_seq=1) != []
+
+
+def test_two_lost_connections_words_in_a_row_are_no_trigger(line: Line) -> None:
+    """A 0, and a number of before: as if the PLC counted anew."""
+    for name in "ABC":
+        assert line.trigger(name)
+    for old in (1, 2, 3):
+        line.plc(trigger_seq=0, part_id="")
+        line.plc(trigger_seq=0, part_id="")
+        assert line.plc(trigger_seq=old, part_id="A") == []
+    assert line.plc(trigger_seq=3, part_id="C") == []  # the PLC goes on saying how it is
+    assert line.plc(trigger_seq=4, part_id="D") != []
+
+
+def test_zeros_of_lost_connections_far_apart_are_no_zero_that_is_held(line: Line) -> None:
+    for name in "AB":
+        line.trigger(name)
+    line.plc(trigger_seq=0, part_id="")
+    line.now_ns += PLC_SILENT_NS + 1
+    line.plc(trigger_seq=0, part_id="")
+    line.alive()
+    assert line.plc(trigger_seq=1, part_id="A") == []
 
 
 def test_the_sequence_begins_again_with_one() -> None:

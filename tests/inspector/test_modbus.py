@@ -85,6 +85,62 @@ def test_the_stations_registers_cannot_be_written() -> None:
     assert run(scenario) == []
 
 
+def frame(transaction: int, body: bytes) -> bytes:
+    return transaction.to_bytes(2, "big") + bytes(2) + (len(body) + 1).to_bytes(2, "big") + b"\x01" + body
+
+
+READ_ALL = b"\x04" + bytes([0, 0, 0, OUTPUT_REGISTERS])
+READ_TOO_MUCH = b"\x04" + bytes([0, OUTPUT_REGISTERS, 0, 1])
+WRITE_TRIGGER = b"\x06" + bytes([0, 2, 0, 77])
+NO_FUNCTION = b"\x63\x00"
+
+
+def answers_to(*segments: bytes, number: int, pause_s: float = 0.0) -> tuple[list[tuple[int, int]], list[PlcInputs]]:
+    """Transaction and function of so many answers to raw segments, and what the station heard."""
+    heard: list[PlcInputs] = []
+
+    async def main() -> list[tuple[int, int]]:
+        port, found = free_port(), []
+        async with ModbusServer("127.0.0.1", port, heard.append, lambda: OUTPUTS).serving():
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                for segment in segments:
+                    writer.write(segment)
+                    await asyncio.sleep(pause_s)
+                for _ in range(number):
+                    header = await asyncio.wait_for(reader.readexactly(6), 5)
+                    body = await asyncio.wait_for(reader.readexactly(int.from_bytes(header[4:], "big")), 5)
+                    found.append((int.from_bytes(header[:2], "big"), body[1]))
+            finally:
+                writer.close()
+                await writer.wait_closed()
+        return found
+
+    return asyncio.run(main()), heard
+
+
+def test_requests_that_arrive_together_are_each_answered_in_their_order() -> None:
+    bodies = [READ_ALL, WRITE_TRIGGER, NO_FUNCTION, READ_TOO_MUCH, READ_ALL]
+    sent = b"".join(frame(number, body) for number, body in enumerate(bodies))
+    found, heard = answers_to(sent, number=5)
+    assert found == [(0, 4), (1, 6), (2, 0x80), (3, 0x80 | 4), (4, 4)]
+    assert [inputs.trigger_seq for inputs in heard] == [77]
+
+
+def test_a_long_train_of_requests_in_any_pieces_is_answered() -> None:
+    sent = b"".join(frame(number, READ_ALL) for number in range(300))
+    pieces = [sent[at : at + 7] for at in range(0, 700, 7)] + [sent[700:]]
+    found, _ = answers_to(*pieces, number=300)
+    assert found == [(number, 4) for number in range(300)]
+    split, _ = answers_to(frame(1, READ_ALL)[:3], frame(1, READ_ALL)[3:] + frame(2, READ_ALL), number=2, pause_s=0.05)
+    assert split == [(1, 4), (2, 4)]
+
+
+def test_a_connection_that_speaks_no_modbus_is_closed() -> None:
+    with pytest.raises(asyncio.IncompleteReadError):
+        answers_to(b"GET / HTTP/1.1\r\n\r\n", number=1)
+
+
 def test_a_port_that_is_taken_is_named() -> None:
     async def main() -> None:
         with socket.socket() as taken:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from inspector.inspection import Verdict
+from inspector.plc.twin import A_MANY_REJECTS, A_NOT_CONFIRMED, T_DATA_SENT, T_SEQ_SENT
 
 from .belt import Belt, DirectLine, FakeStation, Shot, at_once, parts, seeded, verdict_of
-from .plc_twin import A_MANY_REJECTS, A_NOT_CONFIRMED, T_DATA_SENT, T_SEQ_SENT
 
 
 def never(_: Shot) -> Iterator[tuple[int, Verdict, bool]]:

@@ -3,17 +3,19 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("pymodbus", reason="pymodbus is not installed: pip install -e '.[plc]'")
 
+from inspector.plc.cable import Cable
 from inspector.plc.modbus import ModbusServer
+from inspector.plc.modbus_plc import ModbusPlc
+from inspector.plc.twin import Twin
 
 from .belt import SETTINGS, Belt, FakeStation, as_it_comes, at_once, parts, seeded
-from .plc_twin import ModbusLine, Twin
 from .test_modbus import free_port
 
 PARTS = 300
@@ -21,76 +23,12 @@ PATIENT_MS = 5000.0  # a scan waits for its exchange: only what a test does to t
 HURRIED_MS = 1.0
 
 
-class Cable:
-    """Between PLC and server: it can be cut, and hold back for a while what is on its way."""
-
-    def __init__(self) -> None:
-        self.to_port = 0
-        self.port = 0
-        self._connections: dict[asyncio.Task[None], asyncio.Event] = {}
-
-    @asynccontextmanager
-    async def laid(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield
-        finally:
-            server.close()
-            await self.cut()
-            await server.wait_closed()
-
-    def hold(self) -> None:
-        """What is sent on the connections that there are stays on its way; a later connection is not held."""
-        for flows in self._connections.values():
-            flows.clear()
-
-    def release(self) -> None:
-        for flows in self._connections.values():
-            flows.set()
-
-    async def cut(self) -> None:
-        """All connections are closed, and what was on its way is lost."""
-        connections = list(self._connections)
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-
-    async def _connected(self, plc: asyncio.StreamReader, to_plc: asyncio.StreamWriter) -> None:
-        task, flows = asyncio.current_task(), asyncio.Event()
-        assert task is not None
-        self._connections[task] = flows
-        flows.set()
-        station, to_station = await asyncio.open_connection("127.0.0.1", self.to_port)
-        ways = [asyncio.create_task(_pump(plc, to_station, flows)), asyncio.create_task(_pump(station, to_plc, flows))]
-        try:
-            await asyncio.gather(*ways)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for end in (to_plc, to_station):
-                end.transport.abort()
-            del self._connections[task]
-
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, flows: asyncio.Event) -> None:
-    with suppress(OSError):
-        while data := await source.read(4096):
-            await flows.wait()
-            sink.write(data)
-        await flows.wait()
-        sink.close()
-
-
 class Line:
     """All of it, a scan at a time."""
 
     def __init__(self, belt: Belt, station: FakeStation, cable: Cable, function: int) -> None:
         self.belt, self.station, self.cable = belt, station, cable
-        self.plc = ModbusLine("127.0.0.1", cable.port, Twin(SETTINGS), scan_ms=PATIENT_MS, function=function)
+        self.plc = ModbusPlc("127.0.0.1", cable.port, Twin(SETTINGS), scan_ms=PATIENT_MS, function=function)
         self._server = AsyncExitStack()
         self._stopped = 0
 

@@ -8,9 +8,9 @@ import pytest
 
 from inspector.plc.handshake import Handshake, StartInspection, StationState
 from inspector.plc.registers import words_from_plc
+from inspector.plc.twin import Twin
 
 from .belt import MS, SETTINGS, Belt, DirectLine, FakeStation, Part, at_once
-from .plc_twin import Twin
 from .test_handshake import Line
 from .test_modbus import free_port
 
@@ -37,8 +37,9 @@ def test_a_late_zero_does_not_make_the_number_before_a_trigger_again() -> None:
     assert line.plc(trigger_seq=1, part_id="A", encoder=5) == []  # the PLC goes on saying how it is
 
 
-def test_a_part_does_not_pass_on_the_next_ones_picture() -> None:
-    """Its own picture was bad. An old connection's words arrive late, and the wire fails twice."""
+@pytest.mark.parametrize("zeros", [0, 1, 2])
+def test_a_part_does_not_pass_on_the_next_ones_picture(zeros: int) -> None:
+    """Its own picture was bad. Old connections' words arrive late, of before the first trigger too; the wire fails."""
     belt = Belt(deque([Part(0, 50, True, ""), Part(1, 140, False, ""), Part(2, 230, True, "")]))
     station = FakeStation(belt, at_once)
     line = DirectLine(belt, station, Twin(replace(SETTINGS, deadline_ms=60)))
@@ -47,6 +48,8 @@ def test_a_part_does_not_pass_on_the_next_ones_picture() -> None:
     until(line, 1, 20)
     line.linked = False  # before the verdict on part 1 is read
     until(line, 2, 10)
+    for _ in range(zeros):
+        line.write((*old_words[:2], 0, *old_words[3:]))
     line.write(old_words)
     line.write(tuple(line.twin.to_station))  # what the PLC says all the time; the answer is lost
     until(line, 1, 170)

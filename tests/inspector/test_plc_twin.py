@@ -7,9 +7,7 @@ import pytest
 
 from inspector.plc import Command, Outcome, PlcOutputs, Reason, StatusBit
 from inspector.plc.registers import inputs_of, words_of
-
-from .belt import SETTINGS
-from .plc_twin import (
+from inspector.plc.twin import (
     A_BYPASS,
     A_ERROR,
     A_MANY_REJECTS,
@@ -28,6 +26,8 @@ from .plc_twin import (
     TwinOutputs,
     id_words,
 )
+
+from .belt import SETTINGS
 
 BEAT = 5  # scans between two of the station's heartbeats
 VALID = StatusBit.READY | StatusBit.RESULT_VALID | StatusBit.OK

@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 
 import inspector.plc
-from inspector.plc import MAP_VERSION, Command, Reason, StatusBit
+from inspector.plc import MAP_VERSION, Command, Reason, StatusBit, twin
 from inspector.plc.registers import INPUT_REGISTERS, OUTPUT_REGISTERS
+from inspector.plc.twin import LineInputs, Settings, Twin, TwinOutputs, id_words
 
-from . import plc_twin
 from .belt import SETTINGS, Belt, DirectLine, FakeStation, as_it_comes, parts, seeded
-from .plc_twin import LineInputs, Settings, Twin, TwinOutputs, id_words
 from .structured_text import Array, Program, StructuredTextError, load
 
 REFERENCE = Path(inspector.plc.__file__).with_name("reference.st")
 TEXT = REFERENCE.read_text(encoding="ascii")
-TWIN = Path(plc_twin.__file__).read_text(encoding="utf-8")
+TWIN = Path(twin.__file__).read_text(encoding="utf-8")
 PAGE = Path(__file__).parents[2] / "docs" / "integration.md"
 MARK = r"\b[PRSA]\d+\b"
 
@@ -62,7 +61,7 @@ def test_the_integrators_page_tells_all_marks_bits_and_reasons() -> None:
 def test_its_constants_are_those_of_the_twin_and_of_the_map() -> None:
     program = load(TEXT)
     constants = {name: program.memory[name] for name in program.constants}
-    assert constants == {name: getattr(plc_twin, name) for name in constants}
+    assert constants == {name: getattr(twin, name) for name in constants}
     assert constants["MAP_VERSION"] == MAP_VERSION
     named = {"B_CHANGEOVER": StatusBit.CHANGEOVER_BUSY}
     bits = {name: bit for name, bit in constants.items() if name.startswith("B_")}
