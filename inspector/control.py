@@ -123,7 +123,13 @@ class ControlClient:
     def expose(self, trigger: Trigger) -> bool:
         """Ask for a part to be exposed; False when the station is not there."""
         self._requests += 1
-        asked = Expose(request=self._requests, trigger=trigger.token, part_id=trigger.part_id, encoder=trigger.encoder)
+        asked = Expose(
+            request=self._requests,
+            trigger=trigger.token,
+            part_id=trigger.part_id,
+            encoder=trigger.encoder,
+            asked_ns=trigger.asked_ns,
+        )
         if self._socket is None:
             return False
         try:
