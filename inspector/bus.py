@@ -15,7 +15,7 @@ from typing import Self, get_args
 
 import zmq
 
-from inspector.inspection import Inspection, Verdict
+from inspector.inspection import NO_RECIPE, Inspection, RecipeId, Verdict
 from inspector.messages import (
     Message,
     Origin,
@@ -127,6 +127,9 @@ class Publisher:
         counts: dict[Verdict, int] | None = None,
         publish_ms: float | None = None,
         alarm: str = "",
+        recipe_id: RecipeId = NO_RECIPE,
+        model: int = 0,
+        changing_to: int = 0,
     ) -> None:
         """Publish the heartbeat; counts is the number of parts by verdict."""
         by_verdict = dict.fromkeys(Verdict, 0) | (counts or {})
@@ -148,6 +151,10 @@ class Publisher:
                 result_seq=self._seq["result"],
                 publish_ms=publish_ms,
                 alarm=alarm,
+                recipe_number=recipe_id.number,
+                recipe_revision=recipe_id.revision,
+                model=model,
+                changing_to=changing_to,
             )
         )
 

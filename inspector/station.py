@@ -190,7 +190,8 @@ class Station(_Frozen):
         title="Camera", description="where frames come from"
     )
     engine: EngineName = Field("onnxruntime-cpu", title="Engine", description="the runtime and its device")
-    recipe: Recipe = Field(title="Recipe", description="what is inspected")
+    recipe: Recipe = Field(title="Recipe", description="what is inspected, until another recipe is asked for")
+    recipes: tuple[Recipe, ...] = Field((), title="Recipes", description="others that may be asked for, by number")
     bus: Bus = Field(title="Bus", description="where results, views and status are published")
     deadline_ms: float = Field(
         gt=0, title="Deadline", description="a part whose verdict takes longer since its exposure is a fault"
@@ -205,6 +206,35 @@ class Station(_Frozen):
     @classmethod
     def _beside_the_file(cls, journal: Path, info: ValidationInfo) -> Path:
         return _beside(journal, info)
+
+    @model_validator(mode="after")
+    def _numbered(self) -> "Station":
+        numbers = [recipe.number for recipe in self.all_recipes]
+        if twice := {number for number in numbers if numbers.count(number) > 1}:
+            raise ValueError(
+                f"recipe number {min(twice)} is there twice: give each of [recipe] and [[recipes]] its own"
+            )
+        return self
+
+    @property
+    def all_recipes(self) -> tuple[Recipe, ...]:
+        """Every recipe that may be asked for, the file's first one first."""
+        return self.recipe, *self.recipes
+
+
+def recipe_of(station: Station, number: int) -> Recipe:
+    """The recipe with this number.
+
+    Raises:
+        StationError: there is none.
+    """
+    for recipe in station.all_recipes:
+        if recipe.number == number:
+            return recipe
+    known = ", ".join(f"{recipe.number} ({recipe.name})" for recipe in station.all_recipes)
+    raise StationError(
+        f"station {station.name} has no recipe {number}: it has {known}; add [[recipes]] to its file and restart it"
+    )
 
 
 def plc_of(station: Station) -> Plc:
@@ -316,11 +346,13 @@ def _suggestion(keys: list[str]) -> str:
         "": (Station,),
         "camera": (GenicamCamera, VideoCamera, SimulatedCamera, FolderCamera),
         "recipe": (Recipe,),
+        "recipes": (Recipe,),
         "bus": (Bus,),
         "plc": (Plc,),
         "plc.opcua": (OpcUaSettings,),
     }
-    known = [field for model in models[".".join(keys[:-1])] for field in model.model_fields]
+    table = ".".join(key for key in keys[:-1] if not key.isdigit())
+    known = [field for model in models[table] for field in model.model_fields]
     close = get_close_matches(keys[-1], known, n=1)
     return f": did you mean {close[0]}?" if close else f": remove it (known are {', '.join(dict.fromkeys(known))})"
 
@@ -328,10 +360,15 @@ def _suggestion(keys: list[str]) -> str:
 def _line_of(text: str, keys: list[str]) -> int | None:
     """The line that sets the key, counted from 1; None where it is not written plainly or not at all."""
     table: list[str] = []
+    seen: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         plain = line.strip()
         if plain.startswith("["):
-            table = plain.split("]")[0].strip("[ ").split(".")
+            name = plain.split("]")[0].strip("[ ")
+            table = name.split(".")
+            if plain.startswith("[["):  # one of several: they are counted from 0
+                seen[name] = seen.get(name, -1) + 1
+                table.append(str(seen[name]))
             found = table
         else:
             found = [*table, plain.partition("=")[0].strip()]

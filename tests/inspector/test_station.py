@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inspector.station import FolderCamera, SimulatedCamera, Station, StationError, load_station
+from inspector.station import FolderCamera, SimulatedCamera, Station, StationError, load_station, recipe_of
 
 GOOD = """
 name = "line1"
@@ -68,6 +68,37 @@ def test_all_wrong_keys_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(StationError) as caught:
         load(tmp_path, GOOD.replace("deadline_ms = 100", "").replace("bundle", "bundel"))
     assert len(str(caught.value).splitlines()) == 3
+
+
+SECOND = """
+[[recipes]]
+name = "lid"
+bundle = "lid.bundle"
+number = 2
+"""
+
+
+def test_a_station_may_have_several_recipes(tmp_path: Path) -> None:
+    station = load(tmp_path, GOOD + SECOND)
+    assert [recipe.number for recipe in station.all_recipes] == [1, 2]
+    assert recipe_of(station, 2).bundle == tmp_path / "lid.bundle"
+    with pytest.raises(StationError, match=r"has no recipe 3: it has 1 \(tray\), 2 \(lid\); add \[\[recipes\]\]"):
+        recipe_of(station, 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("number = 2", "number = 1", "recipe number 1 is there twice"),
+        ("number = 2", "", "recipe number 1 is there twice"),
+        ("number = 2", "nummer = 2", "recipes.0.nummer: is not a known key: did you mean number? (line 14)"),
+        ('name = "lid"', "", "recipes.0.name: is missing"),
+    ],
+)
+def test_a_wrong_key_of_another_recipe_is_named(tmp_path: Path, before: str, after: str, says: str) -> None:
+    with pytest.raises(StationError) as caught:
+        load(tmp_path, GOOD + SECOND.replace(before, after))
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5555", "tcp://localhost:5555", "tcp://[::1]:5555"])
