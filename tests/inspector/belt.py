@@ -145,14 +145,18 @@ class FakeStation:
         """What happens in the station in a scan's time."""
         if not self.hung:
             if self.belt.now_ms % 50 == 0:
-                self.heartbeat += 1
-                busy = bool(self.loading)
-                state = StationState(not busy, self.heartbeat, self.recipe, changing=busy)
-                self.handshake.station_said(state, self.now_ns)
+                self.beat()
             for due_ms, shot, verdict, journalled in [one for one in self.coming if one[0] <= self.belt.now_ms]:
                 self.coming.remove((due_ms, shot, verdict, journalled))
                 self.say(shot, verdict, journalled=journalled)
         self.handshake.tick(self.now_ns)
+
+    def beat(self) -> None:
+        """Say how it is."""
+        self.heartbeat += 1
+        busy = bool(self.loading)
+        state = StationState(not busy, self.heartbeat, self.recipe, changing=busy)
+        self.handshake.station_said(state, self.now_ns)
 
     def say(self, shot: Shot, verdict: Verdict, *, journalled: bool) -> None:
         """Decide about one picture."""
@@ -241,6 +245,8 @@ class DirectLine:
     wanted: int = 0  # the recipe that the PLC wants
     triggered_under: dict[tuple[int, int], int] = field(default_factory=dict)  # the recipe that the PLC had read
 
+    passed: dict[tuple[int, int], int] = field(default_factory=dict)  # the same, of parts that are to pass
+
     def scan(self) -> TwinOutputs:
         inputs = self.belt.move()
         self.station.live()
@@ -250,6 +256,10 @@ class DirectLine:
         outputs = self.twin.scan(self.words, line, self.belt.now_ms)
         if outputs.to_station[2] != before:
             self.triggered_under[self.words[37], outputs.to_station[2]] = self.words[12]
+        for slot in self.twin.slot:
+            trigger = (slot.boot_id, slot.seq)
+            if slot.passed and trigger not in self.passed:  # a PLC that restarts may use a number again
+                self.passed[trigger] = self.triggered_under[trigger]
         self.belt.obey(outputs)
         self.exchange(outputs.to_station if self.twin.heard else None)
         return outputs
