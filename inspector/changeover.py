@@ -23,7 +23,7 @@ from inspector.heartbeat import Job
 from inspector.inspection import Frame, Image, RecipeId, Refusal
 from inspector.journal import Activation, Journal, JournalError, last_recipe
 from inspector.messages import utc_text
-from inspector.station import Bus, FolderCamera, Recipe, Station, StationError, recipe_of
+from inspector.station import FolderCamera, Recipe, Station, StationError, recipe_of
 
 ACTIVATE_WITHIN_S = 5.0  # a change is on disk, or is none
 THERE_WITHIN_S = 2.0
@@ -69,21 +69,23 @@ def recipe_at_start(station: Station, chosen: int | None = None) -> Recipe:
         raise StationError(f"{error}; or choose one at the start: inspector run --recipe NUMBER") from error
 
 
-def ask_station(bus: Bus, number: int) -> Answer:
+def ask_station(station: Station, number: int) -> Answer:
     """Ask a running station for a recipe and wait for its answer.
 
     Raises:
         BusError: no station is there, or it said nothing in time.
     """
-    with ControlClient(bus.control) as client:
+    with ControlClient(station.bus.control, curve=station.curve) as client:
         ends = time.monotonic() + THERE_WITHIN_S
         while not client.change(number, "a person"):
             if time.monotonic() > ends:
-                raise BusError(f"{bus.control}: no station is there: start inspector run")
+                raise BusError(f"{station.bus.control}: no station is there: start inspector run")
             time.sleep(IDLE_S)
         answer = client.answer(round(ANSWER_WITHIN_S * 1000))
     if answer is None:
-        raise BusError(f"{bus.control}: the station has not answered: inspector watch says which recipe is active")
+        raise BusError(
+            f"{station.bus.control}: the station has not answered: inspector watch says which recipe is active"
+        )
     return answer
 
 

@@ -102,7 +102,7 @@ def recipe(
             typer.echo(f"{known.number:5}  {known.name}  {known.bundle}")
         return
     with Console(stderr=True).status(f"recipe {number} is being loaded"):
-        answer = ask_station(loaded.bus, number)
+        answer = ask_station(loaded, number)
     style, mark = ("green", "ok    ") if answer.ok else ("bold red", "REFUSED")
     text = f" recipe {answer.recipe}, revision {answer.revision}, is active. {answer.text}"
     Console(highlight=False).print(Text.assemble((mark, style), text), soft_wrap=True)
@@ -124,6 +124,42 @@ def check(station: StationFile = DEFAULT_STATION) -> None:
         console.print(Text.assemble(mark, f" {finding.what:8} {finding.text}"), soft_wrap=True)
     if failed:
         raise typer.Exit(1)
+
+
+bus_app = typer.Typer(
+    help="Let other machines hear the station over tcp://, by [curve] of its file.", no_args_is_help=True
+)
+app.add_typer(bus_app, name="bus", rich_help_panel=STATION)
+
+
+@bus_app.command("key", epilog="Example: inspector bus key --station line1.toml")
+@plainly
+def bus_key(station: StationFile = DEFAULT_STATION) -> None:
+    """Make the pair of keys that curve.private_key names, once, and the folder of the clients' keys."""
+    from inspector.curve import create_keys
+    from inspector.station import curve_of, load_station
+
+    curve = curve_of(load_station(station))
+    public = create_keys(curve.private_key)
+    curve.clients.mkdir(parents=True, exist_ok=True)
+    typer.echo(f"{public} is for the clients; {curve.private_key} stays here")
+
+
+@bus_app.command("client", epilog="Example: inspector bus client laptop --station line1.toml")
+@plainly
+def bus_client(
+    name: Annotated[str, typer.Argument(help="letters, digits, - _ and .")],
+    station: StationFile = DEFAULT_STATION,
+) -> None:
+    """Make a pair of keys for a client, and let it in.
+
+    Of a client that has a pair already, copy NAME.key to the folder curve.clients instead.
+    """
+    from inspector.curve import allow_client
+    from inspector.station import curve_of, load_station
+
+    secret = allow_client(curve_of(load_station(station)), name)
+    typer.echo(f"move {secret} to the client, with the station's public key; here it is not needed")
 
 
 plc_app = typer.Typer(help="Serve the line's PLC: triggers in, results out, by [plc] of the station's file.")

@@ -58,6 +58,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from inspector.bundle import BundleError
     from inspector.bus import BusError
     from inspector.camera import CameraError
+    from inspector.curve import CurveError
     from inspector.demo import DemoError
     from inspector.engine import EngineError
     from inspector.image_file import ImageFileError
@@ -68,7 +69,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
     known: tuple[type[Exception], ...] = (
         ImageFileError, JournalError, MessageError, PlcPortError, StationError, BundleError, CameraError, EngineError,
-        BusError, BenchError, DemoError, OSError,
+        BusError, CurveError, BenchError, DemoError, OSError,
     )  # fmt: skip
     if "inspector.stress" in sys.modules:
         from inspector.stress import StressError

@@ -18,8 +18,10 @@ import zmq
 
 from inspector.bus import claim, open_dealer, use
 from inspector.camera import CameraError, Trigger
+from inspector.curve import guard, lock
 from inspector.inspection import NO_RECIPE, RecipeId, Refusal
 from inspector.messages import VERSION
+from inspector.station import Curve
 
 POLL_MS = 100
 PENDING_POLL_MS = 10  # while an answer is owed
@@ -102,6 +104,8 @@ class ControlServer:
         endpoint: str,
         expose: Callable[[Trigger], None],
         change: "Callable[[int, str], Future[Changed]]" = no_change,
+        *,
+        curve: Curve | None = None,
     ) -> None:
         """Both are called in the server's thread.
 
@@ -110,8 +114,10 @@ class ControlServer:
             expose: raises `CameraError` where the camera takes no triggers, `NotDoneError` where the part is
                 not wanted.
             change: is told a recipe's number and who asks, and returns at once.
+            curve: who may reach a tcp:// endpoint.
         """
         self._endpoint = endpoint
+        self._curve = curve
         self._expose = expose
         self._change = change
         self._owed: list[tuple[bytes, int, Future[Changed]]] = []
@@ -122,8 +128,10 @@ class ControlServer:
         with ExitStack() as stack:
             context = stack.enter_context(zmq.Context(io_threads=1))
             claim(self._endpoint, stack)
+            guard(context, self._curve, stack)
             socket = stack.enter_context(context.socket(zmq.ROUTER))
             socket.set(zmq.LINGER, 0)
+            lock(socket, self._endpoint, self._curve)
             use(socket.bind, self._endpoint)
             thread = Thread(target=self._serve, args=(socket,), name="control", daemon=True)
             thread.start()
@@ -182,15 +190,16 @@ def _answer_of(request: int, changed: Changed) -> Answer:
 class ControlClient:
     """The other end. Asking never blocks; answers are taken when they come."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, curve: Curve | None = None) -> None:
         self._endpoint = endpoint
+        self._curve = curve
         self._stack = ExitStack()
         self._socket: zmq.Socket[bytes] | None = None
         self._requests = 0
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._socket = open_dealer(self._endpoint, stack)
+            self._socket = open_dealer(self._endpoint, self._curve, stack)
             self._stack = stack.pop_all()
         return self
 

@@ -42,10 +42,10 @@ def run(station: Station, recipe: int | None = None) -> Summary:
     with (
         stop_signals() as stop,
         Service() as service,
-        Publisher(station.bus, station.name) as publisher,
+        Publisher(station.bus, station.name, curve=station.curve) as publisher,
         Heartbeat(publisher, service) as heartbeat,
         Journal(station.journal) as journal,
-        DecisionServer(station.bus.decision, station.journal, publisher.boot) as server,
+        DecisionServer(station.bus.decision, station.journal, publisher.boot, curve=station.curve) as server,
     ):
         first = load(station, recipe_at_start(station, recipe), journal, publisher.boot, "the start")
         depth = first.bundle.manifest.input.bit_depth
@@ -53,7 +53,10 @@ def run(station: Station, recipe: int | None = None) -> Summary:
             Changeover(station, first, journal, publisher.boot) as changeover,
             open_camera(station.camera, bit_depth=depth, stop=stop) as camera,
             ControlServer(
-                station.bus.control, lambda trigger: camera.expose(changeover.admit(trigger)), changeover.ask
+                station.bus.control,
+                lambda trigger: camera.expose(changeover.admit(trigger)),
+                changeover.ask,
+                curve=station.curve,
             ),
         ):
             heartbeat.ready(first.job)

@@ -131,7 +131,7 @@ class Recipe(_Frozen):
 
 
 class Bus(_Frozen):
-    """Where the station publishes: an ipc:// path, or tcp:// on the loopback."""
+    """Where the station publishes and is asked: an ipc:// path, or tcp:// with [curve]."""
 
     result: str = Field(title="Results", description="endpoint of every verdict")
     view: str = Field(title="Views", description="endpoint of images and anomaly maps; lossy")
@@ -145,10 +145,11 @@ class Bus(_Frozen):
         transport, _, address = endpoint.partition("://")
         if transport == "ipc" and address:
             return f"ipc://{_beside(Path(address), info)}"
-        if transport == "tcp" and _is_loopback(address.rpartition(":")[0]) and address.rpartition(":")[2].isdigit():
+        host, _, port = address.rpartition(":")
+        if transport == "tcp" and _is_address(host.strip("[]")) and port.isdigit():
             return endpoint
         raise ValueError(
-            "must be ipc://PATH, or tcp://127.0.0.1:PORT: other machines cannot be let in before the bus is encrypted"
+            "must be ipc://PATH, or tcp://ADDRESS:PORT with an IP address: 0.0.0.0 is all of this machine's"
         )
 
     @model_validator(mode="after")
@@ -156,6 +157,20 @@ class Bus(_Frozen):
         if len({self.result, self.view, self.status, self.decision, self.control}) < 5:
             raise ValueError("result, view, status, decision and control must be five different endpoints")
         return self
+
+
+class Curve(_Frozen):
+    """Who may reach the endpoints with tcp://."""
+
+    private_key: Path = Field(
+        title="Private key", description="NAME.key_secret, made by inspector bus key; its owner's alone"
+    )
+    clients: Path = Field(title="Clients", description="folder with the public keys of those that may connect")
+
+    @field_validator("private_key", "clients")
+    @classmethod
+    def _beside_the_file(cls, path: Path, info: ValidationInfo) -> Path:
+        return _beside(path, info)
 
 
 class Plc(_Frozen):
@@ -201,6 +216,9 @@ class Station(_Frozen):
     )
     journal: Path = Field(title="Journal", description="SQLite file of every decision")
     plc: Plc | None = Field(None, title="PLC", description="absent: no PLC is served")
+    curve: Curve | None = Field(
+        None, title="CURVE", description="who may reach tcp:// endpoints; absent: there are none"
+    )
 
     @field_validator("journal")
     @classmethod
@@ -214,6 +232,16 @@ class Station(_Frozen):
             raise ValueError(
                 f"recipe number {min(twice)} is there twice: give each of [recipe] and [[recipes]] its own"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _locked(self) -> "Station":
+        for topic in Bus.model_fields:
+            if self.curve is None and getattr(self.bus, topic).startswith("tcp://"):
+                raise ValueError(
+                    f"bus.{topic} is tcp://, which needs keys: set curve.private_key and curve.clients, make the keys "
+                    "with inspector bus key, or take ipc://"
+                )
         return self
 
     @property
@@ -246,6 +274,17 @@ def plc_of(station: Station) -> Plc:
     if station.plc is None:
         raise StationError(f"station {station.name} serves no PLC: add [plc] to its file, as docs/integration.md says")
     return station.plc
+
+
+def curve_of(station: Station) -> Curve:
+    """Who may reach the station's tcp:// endpoints.
+
+    Raises:
+        StationError: that is not said.
+    """
+    if station.curve is None:
+        raise StationError(f"station {station.name} has no [curve]: add it to its file, as docs/wire.md says")
+    return station.curve
 
 
 def opcua_of(station: Station) -> OpcUaSettings:
@@ -293,11 +332,12 @@ def _beside(path: Path, info: ValidationInfo) -> Path:
     return Path(folder, path.expanduser())
 
 
-def _is_loopback(host: str) -> bool:
+def _is_address(host: str) -> bool:
     try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True
 
 
 def _default_bus(folder: Path, name: str) -> dict[str, str]:
@@ -350,6 +390,7 @@ def _suggestion(keys: list[str]) -> str:
         "bus": (Bus,),
         "plc": (Plc,),
         "plc.opcua": (OpcUaSettings,),
+        "curve": (Curve,),
     }
     table = ".".join(key for key in keys[:-1] if not key.isdigit())
     known = [field for model in models[table] for field in model.model_fields]

@@ -24,7 +24,7 @@ _LOOK = {
 def watch(station: Station, console: Console, *, stop: Callable[[], bool] = lambda: False) -> None:
     """Print what the station publishes until asked to stop or interrupted."""
     display = Display(time.monotonic_ns())
-    with Subscriber(station.bus, ("result", "status")) as subscriber:
+    with Subscriber(station.bus, ("result", "status"), curve=station.curve) as subscriber:
         while not stop():
             try:
                 message = subscriber.receive(POLL_MS)

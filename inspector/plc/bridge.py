@@ -51,9 +51,9 @@ class Bridge:
         self._clock = clock
         self._boot_id = 1 + secrets.randbelow(0xFFFF)
         self._handshake = Handshake(self._boot_id, round(station.deadline_ms * 1e6))
-        self._control = ControlClient(station.bus.control)
-        self._follower = DecisionFollower(station.bus.decision, after=NEWEST)
-        self._subscriber = Subscriber(station.bus, ("status", "result"))
+        self._control = ControlClient(station.bus.control, curve=station.curve)
+        self._follower = DecisionFollower(station.bus.decision, after=NEWEST, curve=station.curve)
+        self._subscriber = Subscriber(station.bus, ("status", "result"), curve=station.curve)
         self._stack = ExitStack()
         self._boot = ""  # of the station's process
         self._asked: dict[int, Action] = {}  # of the station, and not answered
