@@ -107,6 +107,11 @@ class Manifest(_Frozen):
         """Short name of exactly this model: the product and the first digits of the graph's hash."""
         return f"{self.product}-{self.files[MODEL][:12]}"
 
+    @property
+    def model_number(self) -> int:
+        """The first four of those digits, for a PLC, which has a word of 16 bits for them."""
+        return int(self.files[MODEL][:4], 16)
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:

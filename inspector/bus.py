@@ -15,7 +15,8 @@ from typing import Self, get_args
 
 import zmq
 
-from inspector.inspection import Inspection, Verdict
+from inspector.curve import guard, lock, unlock
+from inspector.inspection import NO_RECIPE, Inspection, RecipeId, Verdict
 from inspector.messages import (
     Message,
     Origin,
@@ -29,7 +30,7 @@ from inspector.messages import (
     utc_text,
     view_of,
 )
-from inspector.station import Bus
+from inspector.station import Bus, Curve
 
 TOPICS: tuple[Topic, ...] = get_args(Topic)
 VIEW_PERIOD_NS = 100_000_000  # of accepted parts; the others are always shown
@@ -59,10 +60,12 @@ class Publisher:
         bus: Bus,
         station: str,
         *,
+        curve: Curve | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._bus = bus
+        self._curve = curve
         self._origin = Origin(station, uuid.uuid4().hex[:12])
         self._clock = clock
         self._wall = wall
@@ -75,6 +78,7 @@ class Publisher:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             context = stack.enter_context(zmq.Context(io_threads=1))
+            guard(context, self._curve, stack)
             for topic in TOPICS:
                 endpoint: str = getattr(self._bus, topic)
                 claim(endpoint, stack)
@@ -82,6 +86,7 @@ class Publisher:
                 socket = stack.enter_context(context.socket(zmq.XPUB))
                 socket.set(zmq.SNDHWM, _HIGH_WATER[topic])
                 socket.set(zmq.LINGER, 0 if topic == "view" else LINGER_MS)
+                lock(socket, endpoint, self._curve)
                 use(socket.bind, endpoint)
                 self._sockets[topic] = socket
             self._stack = stack.pop_all()
@@ -127,6 +132,9 @@ class Publisher:
         counts: dict[Verdict, int] | None = None,
         publish_ms: float | None = None,
         alarm: str = "",
+        recipe_id: RecipeId = NO_RECIPE,
+        model: int = 0,
+        changing_to: int = 0,
     ) -> None:
         """Publish the heartbeat; counts is the number of parts by verdict."""
         by_verdict = dict.fromkeys(Verdict, 0) | (counts or {})
@@ -148,6 +156,10 @@ class Publisher:
                 result_seq=self._seq["result"],
                 publish_ms=publish_ms,
                 alarm=alarm,
+                recipe_number=recipe_id.number,
+                recipe_revision=recipe_id.revision,
+                model=model,
+                changing_to=changing_to,
             )
         )
 
@@ -174,8 +186,9 @@ class Publisher:
 class Subscriber:
     """Receives what a station publishes: every result and status in order, and the newest view only."""
 
-    def __init__(self, bus: Bus, topics: Sequence[Topic] = TOPICS) -> None:
+    def __init__(self, bus: Bus, topics: Sequence[Topic] = TOPICS, *, curve: Curve | None = None) -> None:
         self._bus = bus
+        self._curve = curve
         self._topics = topics
         self._stack = ExitStack()
         self._poller = zmq.Poller()
@@ -192,7 +205,7 @@ class Subscriber:
                 socket.set(zmq.RCVHWM, _HIGH_WATER[topic])
                 socket.set(zmq.RECONNECT_IVL, 50)
                 socket.set(zmq.SUBSCRIBE, topic.encode())
-                use(socket.connect, getattr(self._bus, topic))
+                use(socket.connect, unlock(socket, getattr(self._bus, topic), self._curve))
                 self._poller.register(socket, zmq.POLLIN)
                 self._sockets[topic] = socket
             self._stack = stack.pop_all()
@@ -239,18 +252,18 @@ def gap_before(result: Result, last: tuple[str, int] | None) -> Gap | None:
     return Gap(result.boot, expected, result.seq - 1) if result.seq > expected else None
 
 
-def open_dealer(endpoint: str, stack: ExitStack) -> "zmq.Socket[bytes]":
+def open_dealer(endpoint: str, curve: Curve | None, stack: ExitStack) -> "zmq.Socket[bytes]":
     """A DEALER that says things to a station that is there, and keeps none for a later one.
 
     Raises:
-        BusError: the endpoint cannot be used.
+        BusError, CurveError: the endpoint or its keys cannot be used.
     """
     context = stack.enter_context(zmq.Context(io_threads=1))
     socket = stack.enter_context(context.socket(zmq.DEALER))
     socket.set(zmq.LINGER, 0)
     socket.set(zmq.RECONNECT_IVL, 50)
     socket.set(zmq.IMMEDIATE, 1)
-    use(socket.connect, endpoint)
+    use(socket.connect, unlock(socket, endpoint, curve))
     return socket
 
 

@@ -1,7 +1,7 @@
 """Tries everything that `run` needs, and says of each thing whether it works and what to do if not."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +11,7 @@ from inspector.camera import IDLE_S, CameraError, Outage, open_camera
 from inspector.engine import EngineError, open_engine
 from inspector.engine.onnxruntime import fit
 from inspector.inspection import Frame
-from inspector.station import Station, StationError, load_station
+from inspector.station import Recipe, Station, StationError, load_station
 
 FRAME_WITHIN_S = 5.0
 
@@ -33,12 +33,9 @@ def check(path: Path) -> Iterator[Finding]:
     yield finding
     if station is None:
         return
-    bundle, finding = _try("bundle", lambda: _bundle(station))
-    yield finding
-    if bundle is None:
-        yield Finding("engine", False, "not tried: it needs the bundle")
-    else:
-        yield _try("engine", lambda: _engine(station, bundle))[1]
+    bundle = yield from _recipe(station, station.recipe)
+    for recipe in station.recipes:
+        yield from _recipe(station, recipe)
     frame, finding = _try("camera", lambda: _camera(station, bundle))
     yield finding
     if bundle is not None and frame is not None:
@@ -58,10 +55,21 @@ def _station(path: Path) -> tuple[Station, str]:
     return station, f"{path}: {station.name}"
 
 
-def _bundle(station: Station) -> tuple[Bundle, str]:
-    bundle = load_bundle(station.recipe.bundle)
-    override = station.recipe.threshold
-    instead = "" if override is None else f"; the recipe rejects above {override:.4g} instead"
+def _recipe(station: Station, recipe: Recipe) -> Generator[Finding, None, Bundle | None]:
+    which = f"recipe {recipe.number}: " if station.recipes else ""
+    bundle, finding = _try("bundle", lambda: _bundle(recipe))
+    yield replace(finding, text=which + finding.text)
+    if bundle is None:
+        yield Finding("engine", False, f"{which}not tried: it needs the bundle")
+        return None
+    finding = _try("engine", lambda: _engine(station, bundle))[1]
+    yield replace(finding, text=which + finding.text)
+    return bundle
+
+
+def _bundle(recipe: Recipe) -> tuple[Bundle, str]:
+    bundle = load_bundle(recipe.bundle)
+    instead = "" if recipe.threshold is None else f"; the recipe rejects above {recipe.threshold:.4g} instead"
     return bundle, describe(bundle.manifest) + instead
 
 

@@ -47,7 +47,12 @@ def main(
 
 @app.command(rich_help_panel=STATION, epilog="Example: inspector run --station line1.toml")
 @plainly
-def run(station: StationFile = DEFAULT_STATION) -> None:
+def run(
+    station: StationFile = DEFAULT_STATION,
+    recipe: Annotated[
+        int | None, typer.Option(help="number of the recipe to start with; without it, the one that was active last")
+    ] = None,
+) -> None:
     """Inspect: camera to verdict, until the camera ends or Ctrl-C.
 
     Verdicts, views and status are published on the station's bus: see them with [b]inspector watch[/b].
@@ -60,7 +65,7 @@ def run(station: StationFile = DEFAULT_STATION) -> None:
 
     faulthandler.enable(sys.__stderr__ or 2)  # the watchdog's SIGABRT then says where it hung
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    summary = run_station(load_station(station))
+    summary = run_station(load_station(station), recipe)
     Console().print(Text(str(summary)))
 
 
@@ -74,6 +79,35 @@ def watch(station: StationFile = DEFAULT_STATION) -> None:
 
     with stop_signals() as stop:
         watch_station(load_station(station), Console(highlight=False), stop=stop)
+
+
+@app.command(rich_help_panel=STATION, epilog="Example: inspector recipe 2 --station line1.toml")
+@plainly
+def recipe(
+    number: Annotated[
+        int | None, typer.Argument(help="of the recipe that is wanted; without it, which there are")
+    ] = None,
+    station: StationFile = DEFAULT_STATION,
+) -> None:
+    """Change a running station to another recipe, or to the same one anew from its files, and wait for its answer.
+
+    No part is inspected meanwhile. When the recipe is refused, the old one stays active; the exit code is 1.
+    """
+    from inspector.changeover import ask_station
+    from inspector.station import load_station
+
+    loaded = load_station(station)
+    if number is None:
+        for known in loaded.all_recipes:
+            typer.echo(f"{known.number:5}  {known.name}  {known.bundle}")
+        return
+    with Console(stderr=True).status(f"recipe {number} is being loaded"):
+        answer = ask_station(loaded, number)
+    style, mark = ("green", "ok    ") if answer.ok else ("bold red", "REFUSED")
+    text = f" recipe {answer.recipe}, revision {answer.revision}, is active. {answer.text}"
+    Console(highlight=False).print(Text.assemble((mark, style), text), soft_wrap=True)
+    if not answer.ok:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=STATION, epilog="Example: inspector check --station line1.toml")
@@ -90,6 +124,42 @@ def check(station: StationFile = DEFAULT_STATION) -> None:
         console.print(Text.assemble(mark, f" {finding.what:8} {finding.text}"), soft_wrap=True)
     if failed:
         raise typer.Exit(1)
+
+
+bus_app = typer.Typer(
+    help="Let other machines hear the station over tcp://, by [curve] of its file.", no_args_is_help=True
+)
+app.add_typer(bus_app, name="bus", rich_help_panel=STATION)
+
+
+@bus_app.command("key", epilog="Example: inspector bus key --station line1.toml")
+@plainly
+def bus_key(station: StationFile = DEFAULT_STATION) -> None:
+    """Make the pair of keys that curve.private_key names, once, and the folder of the clients' keys."""
+    from inspector.curve import create_keys
+    from inspector.station import curve_of, load_station
+
+    curve = curve_of(load_station(station))
+    public = create_keys(curve.private_key)
+    curve.clients.mkdir(parents=True, exist_ok=True)
+    typer.echo(f"{public} is for the clients; {curve.private_key} stays here")
+
+
+@bus_app.command("client", epilog="Example: inspector bus client laptop --station line1.toml")
+@plainly
+def bus_client(
+    name: Annotated[str, typer.Argument(help="letters, digits, - _ and .")],
+    station: StationFile = DEFAULT_STATION,
+) -> None:
+    """Make a pair of keys for a client, and let it in.
+
+    Of a client that has a pair already, copy NAME.key to the folder curve.clients instead.
+    """
+    from inspector.curve import allow_client
+    from inspector.station import curve_of, load_station
+
+    secret = allow_client(curve_of(load_station(station)), name)
+    typer.echo(f"move {secret} to the client, with the station's public key; here it is not needed")
 
 
 plc_app = typer.Typer(help="Serve the line's PLC: triggers in, results out, by [plc] of the station's file.")

@@ -61,6 +61,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from inspector.bundle import BundleError
     from inspector.bus import BusError
     from inspector.camera import CameraError
+    from inspector.curve import CurveError
     from inspector.demo import DemoError
     from inspector.engine import EngineError
     from inspector.image_file import ImageFileError
@@ -72,7 +73,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
     known: tuple[type[Exception], ...] = (
         ImageFileError, JournalError, MessageError, MqttError, PlcPortError, StationError, BundleError, CameraError,
-        EngineError, BusError, BenchError, DemoError, OSError,
+        EngineError, BusError, CurveError, BenchError, DemoError, OSError,
     )  # fmt: skip
     if "inspector.stress" in sys.modules:
         from inspector.stress import StressError

@@ -20,8 +20,10 @@ import msgspec
 import zmq
 
 from inspector.bus import claim, open_dealer, use
+from inspector.curve import guard, lock
 from inspector.journal import Journal, last_id, read
 from inspector.messages import VERSION, MessageError, Result
+from inspector.station import Curve
 
 WINDOW = 64  # decisions that a follower may have unacknowledged
 RESEND_NS = 1_000_000_000  # without an acknowledgement
@@ -83,8 +85,17 @@ class _Follower:
 class DecisionServer:
     """The station's end; everything happens in the loop's thread, in `send` and `serve`."""
 
-    def __init__(self, endpoint: str, journal: Path, boot: str, clock: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        journal: Path,
+        boot: str,
+        clock: Callable[[], int] = time.monotonic_ns,
+        *,
+        curve: Curve | None = None,
+    ) -> None:
         self._endpoint = endpoint
+        self._curve = curve
         self._journal = journal
         self._boot = boot
         self._clock = clock
@@ -98,11 +109,13 @@ class DecisionServer:
         with ExitStack() as stack:
             context = stack.enter_context(zmq.Context(io_threads=1))
             claim(self._endpoint, stack)
+            guard(context, self._curve, stack)
             socket = stack.enter_context(context.socket(zmq.ROUTER))
             socket.set(zmq.ROUTER_MANDATORY, 1)  # a follower that is gone or full is an error here, not silence
             socket.set(zmq.ROUTER_HANDOVER, 1)
             socket.set(zmq.SNDHWM, 2 * WINDOW)
             socket.set(zmq.LINGER, 0)
+            lock(socket, self._endpoint, self._curve)
             use(socket.bind, self._endpoint)
             self._socket = socket
             self._tip = last_id(self._journal)
@@ -205,9 +218,17 @@ class Outbox:
 class DecisionFollower:
     """A follower's end: every decision once, in order, from the one after `after` on."""
 
-    def __init__(self, endpoint: str, *, after: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        after: int,
+        clock: Callable[[], float] = time.monotonic,
+        curve: Curve | None = None,
+    ) -> None:
         """`after` of `NEWEST` leaves out all that was decided before."""
         self._endpoint = endpoint
+        self._curve = curve
         self._clock = clock
         self._stack = ExitStack()
         self._socket: zmq.Socket[bytes] | None = None
@@ -218,7 +239,7 @@ class DecisionFollower:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._socket = open_dealer(self._endpoint, stack)
+            self._socket = open_dealer(self._endpoint, self._curve, stack)
             self._stack = stack.pop_all()
         return self
 

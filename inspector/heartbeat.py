@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from inspector.bus import Publisher
+from inspector.inspection import NO_RECIPE, RecipeId
 from inspector.messages import State
 from inspector.service import Service
 from inspector.summary import Summary
@@ -27,12 +28,14 @@ class Job:
     threshold: float
     deadline_ms: float
     expose_within_ms: float = 100.0  # of a trigger; later it is another part that stands before the camera
+    recipe_id: RecipeId = NO_RECIPE
+    model: int = 0  # the bundle's, in a word of 16 bits
 
 
 class Heartbeat:
     """The process's state, from `starting` over `ready` to `stopped` or `failed`; the way out sets the last one.
 
-    While the camera is away the state is `not ready`.
+    While the camera is away, or another recipe is loaded, the state is `not ready`.
     """
 
     def __init__(self, publisher: Publisher, service: Service, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -44,6 +47,7 @@ class Heartbeat:
         self._next_ns = 0
         self._state: State = "starting"
         self.alarm = ""  # what somebody must see to while parts are inspected
+        self.changing_to = 0  # number of the recipe that is being loaded
 
     def __enter__(self) -> Self:
         self._tell("starting")
@@ -60,19 +64,26 @@ class Heartbeat:
 
     def ready(self, job: Job) -> None:
         """Say that parts are inspected from now on."""
-        self._job = job
         self._service.ready()
+        self.take(job)
         self._tell("ready")
+
+    def take(self, job: Job) -> None:
+        """This is inspected from now on; the next word says so, and is due at once."""
+        self._job, self._next_ns = job, 0
         log.info(
-            "ready: recipe %s, bundle %s on %s, rejects above %.4g", job.recipe, job.bundle, job.engine, job.threshold
-        )
+            "recipe %d (%s), revision %d: bundle %s on %s, rejects above %.4g",
+            job.recipe_id.number, job.recipe, job.recipe_id.revision, job.bundle, job.engine, job.threshold,
+        )  # fmt: skip
 
     def beat(self, summary: Summary) -> None:
         """Call after a part was decided and published, or the camera answered that none came; nowhere else."""
         self._progress(summary, "ready")
 
     def away(self, summary: Summary, reason: str) -> None:
-        """Call while the camera is away and comes back by itself: the process lives, and nothing is inspected."""
+        """Call while nothing is inspected and the process lives: the camera is away and comes back by itself, or
+        another recipe is being loaded.
+        """
         self._progress(summary, "not ready", reason)
 
     def _progress(self, summary: Summary, state: State, reason: str = "") -> None:
@@ -93,5 +104,8 @@ class Heartbeat:
             counts=self._summary.counts,
             publish_ms=last.publish_ms if last else None,
             alarm=self.alarm,
+            recipe_id=job.recipe_id if job else NO_RECIPE,
+            model=job.model if job else 0,
+            changing_to=self.changing_to,
         )
         self._service.status(f"{state}: {reason or self.alarm or self._summary}")

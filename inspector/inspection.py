@@ -1,7 +1,8 @@
 """The words everything else speaks: frame, prediction, decision, inspection. Knows no device and no file."""
 
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,29 @@ class Verdict(StrEnum):
     FAULT = "fault"
 
 
+class RecipeId(NamedTuple):
+    """Exactly which recipe: a revision is of one model and one threshold."""
+
+    number: int
+    revision: int
+
+
+NO_RECIPE = RecipeId(0, 0)
+
+
+class Refusal(IntEnum):
+    """Why another recipe was not taken, as the PLC reads it; the one that was active stays so."""
+
+    NONE = 0
+    NO_RECIPE = 5  # the station has none of this number
+    BUNDLE = 20  # a file of it is missing, changed or foreign
+    ENGINE = 21  # it cannot be loaded, or fails its self-test
+    PICTURE = 22  # the camera's pictures do not fit it
+    JOURNAL = 23  # the change cannot be written down
+    BUSY = 24  # another change is under way
+    NOT_ANSWERED = 25  # the station is not there, was restarted, or said nothing in time
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One part in front of the camera."""
@@ -29,6 +53,14 @@ class Frame:
     trigger: int | None = None  # whose part it is, where somebody asked for it; comes back in the result
     encoder: int = 0  # of the belt at the trigger
     asked_ns: int = 0  # time.monotonic_ns() when somebody said that the part is there; 0: nobody did
+    admitted_ns: int = (
+        0  # time.monotonic_ns() when the station took that word; 0: nobody asked, the camera came by itself
+    )
+
+    @property
+    def began_ns(self) -> int:
+        """When the part became this station's: the recipe of that moment is its recipe."""
+        return self.admitted_ns or self.captured_ns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +81,7 @@ class Cause(StrEnum):
     CAMERA = "camera"  # there is no picture
     MODEL = "model"  # the engine has no finite score
     JOURNAL = "journal"  # the decision is not on disk
+    RECIPE = "recipe"  # it came during a changeover, or before one that has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +120,4 @@ class Inspection:
     recipe: str
     bundle: str  # the bundle's id
     timings: Timings
+    recipe_id: RecipeId = NO_RECIPE

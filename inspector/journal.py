@@ -1,5 +1,7 @@
 """Every decision on disk before anybody is told of it: an SQLite file that only grows, with space kept aside for it.
 
+So is every recipe that was made active: the last one is active again after a restart.
+
 Writing happens in a thread of its own, so that a disk that hangs never stalls the loop: a decision that is not safely
 on disk in time counts as not journalled, and its part as not inspected.
 """
@@ -8,9 +10,10 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
@@ -39,9 +42,22 @@ CREATE TABLE IF NOT EXISTS decisions (
     bundle TEXT NOT NULL,
     captured_utc TEXT NOT NULL,
     record BLOB NOT NULL
-) STRICT
+) STRICT;
+CREATE TABLE IF NOT EXISTS recipes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    boot TEXT NOT NULL,
+    active_utc TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    bundle TEXT NOT NULL,
+    threshold REAL NOT NULL,
+    asked_by TEXT NOT NULL
+) STRICT;
 """
 _INSERT = "INSERT INTO decisions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_LAST_REVISION = "SELECT revision, bundle, threshold FROM recipes WHERE number = ? ORDER BY id DESC LIMIT 1"
+_ACTIVATE = "INSERT INTO recipes VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +69,24 @@ class JournalError(Exception):
     """The journal cannot be opened; the text names the file and what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """A recipe that is made active."""
+
+    boot: str
+    active_utc: str
+    number: int
+    name: str
+    bundle: str  # the bundle's id
+    threshold: float
+    asked_by: str
+
+
 @dataclass(eq=False)
 class _Entry:
-    result: Result
+    write: Callable[[sqlite3.Connection], int]
     done: Event = field(default_factory=Event)
-    id: int | None = None  # None: not on disk
+    answer: int | None = None  # None: not on disk
 
 
 class Journal:
@@ -106,48 +135,62 @@ class Journal:
         Returns:
             the decision's id, which counts up without holes; None when it is not on disk in time, or cannot be.
         """
-        entry = _Entry(result)
+        return self._keep(partial(_insert, result), timeout_s)
+
+    def activate(self, activation: Activation, timeout_s: float) -> int | None:
+        """Write down that a recipe is active from now on, and wait until that is safely on disk. From any thread.
+
+        Returns:
+            the recipe's revision, from 1: another one than the last of this number if bundle or threshold are others;
+            None when it is not on disk in time, or cannot be.
+        """
+        in_time = Event()
+        in_time.set()
+        revision = self._keep(partial(_insert_activation, activation, in_time), timeout_s)
+        if revision is None:
+            in_time.clear()  # nobody takes it for active: it must not be, either, after a restart
+        return revision
+
+    def _keep(self, write: Callable[[sqlite3.Connection], int], timeout_s: float) -> int | None:
+        entry = _Entry(write)
         try:
             self._waiting.put_nowait(entry)
         except Full:
             return None
-        return entry.id if entry.done.wait(max(timeout_s, 0.0)) else None
+        return entry.answer if entry.done.wait(max(timeout_s, 0.0)) else None
 
     def _write_all(self) -> None:
         while (entry := self._waiting.get()) is not None:
-            entry.id = self._write(entry.result)
+            entry.answer = self._write(entry.write)
             entry.done.set()
         if self._database is not None:
             self._database.close()
 
-    def _write(self, result: Result) -> int | None:
+    def _write(self, write: Callable[[sqlite3.Connection], int]) -> int | None:
         try:
-            number = self._insert_somehow(result)
+            answer = self._write_somehow(write)
         except (OSError, sqlite3.Error) as error:
             self._tell(f"journal {self._path} cannot be written ({error}): parts are not inspected")
             return None
         if self.alarm:
             room = self._reserve.fill()
             self._tell("" if room else f"the disk is full: journal {self._path} uses the space kept aside for it")
-        return number
+        return answer
 
-    def _insert_somehow(self, result: Result) -> int:
+    def _write_somehow(self, write: Callable[[sqlite3.Connection], int]) -> int:
+        if self._database is None:
+            raise sqlite3.OperationalError("it is closed")
         try:
-            return self._insert(result)
+            with self._database:  # commits, or takes back
+                return write(self._database)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_FULL or self._database is None:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
             self._reserve.release()
             self._tell(f"the disk is full: journal {self._path} uses the space kept aside for it")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what it wrote twice
-            return self._insert(result)
-
-    def _insert(self, result: Result) -> int:
-        if self._database is None:
-            raise sqlite3.OperationalError("it is closed")
-        with self._database:  # commits, or takes back
-            cursor = self._database.execute(_INSERT, _row(result))
-        return int(cursor.lastrowid or 0)
+            with self._database:
+                return write(self._database)
 
     def _tell(self, alarm: str) -> None:
         if alarm != self.alarm:
@@ -201,6 +244,16 @@ def last_id(path: Path) -> int:
     return int(_query(path, "SELECT coalesce(max(id), 0) FROM decisions")[0][0])
 
 
+def last_recipe(path: Path) -> int | None:
+    """The number of the recipe that was made active last; None when none ever was.
+
+    Raises:
+        JournalError: it cannot be read.
+    """
+    rows = _query(path, "SELECT number FROM recipes ORDER BY id DESC LIMIT 1")
+    return int(rows[0][0]) if rows else None
+
+
 def read_all(path: Path) -> Iterator[tuple[int, Result]]:
     """The whole journal."""
     last = 0
@@ -222,9 +275,25 @@ def _open(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    with database:
-        database.execute(_SCHEMA)
+    database.executescript(_SCHEMA)
     return database
+
+
+def _insert(result: Result, database: sqlite3.Connection) -> int:
+    return int(database.execute(_INSERT, _row(result)).lastrowid or 0)
+
+
+def _insert_activation(made: Activation, in_time: Event, database: sqlite3.Connection) -> int:
+    if not in_time.is_set():
+        return 0
+    last = database.execute(_LAST_REVISION, (made.number,)).fetchone()
+    same = last is not None and last[1:] == (made.bundle, made.threshold)
+    revision = last[0] if same else (last[0] if last is not None else 0) + 1
+    values = (
+        made.boot, made.active_utc, made.number, revision, made.name, made.bundle, made.threshold, made.asked_by,
+    )  # fmt: skip
+    database.execute(_ACTIVATE, values)
+    return int(revision)
 
 
 def _row(result: Result) -> tuple[object, ...]:

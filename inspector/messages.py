@@ -62,6 +62,8 @@ class Result(Header, frozen=True, kw_only=True, tag="result"):
     cause: Cause = Cause.NONE  # the reason, for machines
     trigger: int | None = None  # whose part it is, where somebody asked for it
     encoder: int = 0  # of the belt at the trigger
+    recipe_number: int = 0  # 0: unknown, from before recipes had numbers
+    recipe_revision: int = 0
 
 
 class ViewHeader(Header, frozen=True, kw_only=True, tag="view"):
@@ -94,6 +96,10 @@ class Status(Header, frozen=True, kw_only=True, tag="status"):
     result_seq: int  # of the last result sent, 0 = none
     publish_ms: float | None  # of the last result
     alarm: str = ""  # what somebody must see to while parts are inspected, or empty
+    recipe_number: int = 0
+    recipe_revision: int = 0
+    model: int = 0  # first four hexadecimal digits of the bundle's id
+    changing_to: int = 0  # number of the recipe that is being loaded; 0: none
 
     @property
     def ready(self) -> bool:
@@ -139,6 +145,8 @@ def result_of(
         cause=decision.cause,
         trigger=frame.trigger,
         encoder=frame.encoder,
+        recipe_number=inspection.recipe_id.number,
+        recipe_revision=inspection.recipe_id.revision,
     )
 
 

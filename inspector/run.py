@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import msgspec
 
-from inspector.bundle import load_bundle
 from inspector.bus import Publisher
 from inspector.camera import MOST_LOST, NO_PICTURE, CameraError, Event, Outage, open_camera
+from inspector.changeover import Changeover, load, recipe_at_start
 from inspector.control import ControlServer
 from inspector.decide import decide
 from inspector.decisions import DecisionServer, Outbox
-from inspector.engine import Engine, EngineError, open_engine
+from inspector.engine import Engine, EngineError
 from inspector.heartbeat import Heartbeat, Job
 from inspector.inspection import Cause, Decision, Frame, Inspection, Prediction, Timings, Verdict
 from inspector.journal import Journal
@@ -27,39 +27,43 @@ JOURNAL_WITHIN_S = 0.25  # a decision is on disk, or its part is not inspected
 log = logging.getLogger(__name__)
 
 
-def run(station: Station) -> Summary:
+def run(station: Station, recipe: int | None = None) -> Summary:
     """Inspect until the camera is exhausted or a signal asks to stop.
 
+    Args:
+        station: camera, engine, recipes and sockets.
+        recipe: number of the recipe to start with; None: the one that was active last.
+
     Raises:
-        BusError, BundleError, EngineError: the station cannot start.
+        BusError, BundleError, EngineError, JournalError: the station cannot start.
+        StationError: the recipe to start with is not in the station's file.
         CameraError: the camera failed, at the start or later.
     """
     with (
         stop_signals() as stop,
         Service() as service,
-        Publisher(station.bus, station.name) as publisher,
+        Publisher(station.bus, station.name, curve=station.curve) as publisher,
         Heartbeat(publisher, service) as heartbeat,
         Journal(station.journal) as journal,
-        DecisionServer(station.bus.decision, station.journal, publisher.boot) as server,
+        DecisionServer(station.bus.decision, station.journal, publisher.boot, curve=station.curve) as server,
     ):
-        bundle = load_bundle(station.recipe.bundle)
+        first = load(station, recipe_at_start(station, recipe), journal, publisher.boot, "the start")
+        depth = first.bundle.manifest.input.bit_depth
         with (
-            open_engine(station.engine, bundle) as engine,
-            open_camera(station.camera, bit_depth=bundle.manifest.input.bit_depth, stop=stop) as camera,
-            ControlServer(station.bus.control, camera.expose),
+            Changeover(station, first, journal, publisher.boot) as changeover,
+            open_camera(station.camera, bit_depth=depth, stop=stop) as camera,
+            ControlServer(
+                station.bus.control,
+                lambda trigger: camera.expose(changeover.admit(trigger)),
+                changeover.ask,
+                curve=station.curve,
+            ),
         ):
-            override = station.recipe.threshold
-            threshold = bundle.manifest.threshold.value if override is None else override
-            job = Job(
-                station.recipe.name,
-                bundle.manifest.bundle_id,
-                engine.name,
-                threshold,
-                station.deadline_ms,
-                station.expose_within_ms,
+            heartbeat.ready(first.job)
+            outbox = Outbox(journal, server)
+            return inspect(
+                camera, first.engine, first.job, publisher, heartbeat, outbox=outbox, changeover=changeover, stop=stop
             )
-            heartbeat.ready(job)
-            return inspect(camera, engine, job, publisher, heartbeat, outbox=Outbox(journal, server), stop=stop)
 
 
 def inspect(
@@ -70,19 +74,24 @@ def inspect(
     heartbeat: Heartbeat,
     *,
     outbox: Outbox | None = None,
+    changeover: Changeover | None = None,
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> Summary:
     """Decide and publish every part; the verdict leaves before the view, and the heartbeat only after both.
 
     A verdict is in the outbox's journal before anybody is told of it. (Without an outbox nothing is kept: for
-    measuring.)
+    measuring.) The changeover puts other engines and jobs in the place of the first; without one they stay.
     """
     summary = Summary()
     failing = ""
     for event in without_gaps(camera, summary):
+        if changeover is not None and changeover.serve():
+            engine, job = changeover.engine, changeover.job
+            heartbeat.take(job)
         if isinstance(event, Frame):
-            inspection = inspect_part(event, engine, job, clock)
+            unwanted = changeover.why_not(event) if changeover is not None else ""
+            inspection = inspect_part(event, engine, job, clock, unwanted=unwanted)
             decided_ns = clock()
             inspection = _tell(inspection, publisher, outbox, job)
             timings = replace(inspection.timings, publish_ms=_ms(decided_ns, clock()))
@@ -91,14 +100,25 @@ def inspect(
             failing = _log_change(inspection, failing)
         if outbox is not None:
             outbox.serve()
-            heartbeat.alarm = outbox.alarm
-        if isinstance(event, Outage):
-            heartbeat.away(summary, event.reason)
-        else:
-            heartbeat.beat(summary)
+        _beat(event, heartbeat, summary, outbox, changeover)
         if stop():
             break
     return summary
+
+
+def _beat(
+    event: Event, heartbeat: Heartbeat, summary: Summary, outbox: Outbox | None, changeover: Changeover | None
+) -> None:
+    """Say what the station is fit for now."""
+    alarms = [source.alarm for source in (outbox, changeover) if source is not None and source.alarm]
+    heartbeat.alarm = "; ".join(alarms)
+    heartbeat.changing_to = changeover.changing_to if changeover is not None else 0
+    if isinstance(event, Outage):
+        heartbeat.away(summary, event.reason)
+    elif heartbeat.changing_to:
+        heartbeat.away(summary, f"recipe {heartbeat.changing_to} is being loaded")
+    else:
+        heartbeat.beat(summary)
 
 
 def _tell(inspection: Inspection, publisher: Publisher, outbox: Outbox | None, job: Job) -> Inspection:
@@ -120,13 +140,15 @@ def _tell(inspection: Inspection, publisher: Publisher, outbox: Outbox | None, j
     return inspection
 
 
-def inspect_part(frame: Frame, engine: Engine, job: Job, clock: Callable[[], int] = time.monotonic_ns) -> Inspection:
-    """Predict and decide one part; an engine that fails makes it a fault.
+def inspect_part(
+    frame: Frame, engine: Engine, job: Job, clock: Callable[[], int] = time.monotonic_ns, *, unwanted: str = ""
+) -> Inspection:
+    """Predict and decide one part; an engine that fails makes it a fault, and so does a reason not to look at it.
 
     `publish_ms` of the result is not a number yet: the loop measures it, and status tells it.
     """
     taken_ns = clock()
-    prediction, failure = _infer(engine, frame)
+    prediction, failure = (None, f"not inspected: {unwanted}") if unwanted else _infer(engine, frame)
     inferred_ns = clock()
     decision = decide(
         prediction,
@@ -135,7 +157,9 @@ def inspect_part(frame: Frame, engine: Engine, job: Job, clock: Callable[[], int
         deadline_ms=job.deadline_ms,
         failure=failure,
     )
-    if frame.image.size == 0:
+    if unwanted:
+        decision = replace(decision, cause=Cause.RECIPE)
+    elif frame.image.size == 0:
         decision = replace(decision, cause=Cause.CAMERA)
     elif frame.asked_ns and not 0 <= (late_ms := _ms(frame.asked_ns, frame.captured_ns)) <= job.expose_within_ms:
         reason = f"exposed {late_ms:.0f} ms after its trigger: it may be another part's picture"
@@ -146,7 +170,7 @@ def inspect_part(frame: Frame, engine: Engine, job: Job, clock: Callable[[], int
         decide_ms=_ms(inferred_ns, clock()),
         publish_ms=math.nan,
     )
-    return Inspection(frame, prediction, decision, job.recipe, job.bundle, timings)
+    return Inspection(frame, prediction, decision, job.recipe, job.bundle, timings, job.recipe_id)
 
 
 def without_gaps(camera: Iterable[Event], summary: Summary) -> Iterator[Event]:

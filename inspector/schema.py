@@ -5,11 +5,11 @@ from pathlib import Path
 
 import msgspec
 
-from inspector.control import Answer, Expose
+from inspector.control import Answer, Change, Expose
 from inspector.decisions import Ack, Decision, Follow, Tip
 from inspector.messages import Result, Status, ViewHeader
 
-MESSAGES = (Result, ViewHeader, Status, Decision, Tip, Follow, Ack, Expose, Answer)
+MESSAGES = (Result, ViewHeader, Status, Decision, Tip, Follow, Ack, Expose, Change, Answer)
 FILE = Path(__file__).parent.parent / "docs" / "wire.schema.json"
 
 

@@ -132,7 +132,7 @@ class Recipe(_Frozen):
 
 
 class Bus(_Frozen):
-    """Where the station publishes: an ipc:// path, or tcp:// on the loopback."""
+    """Where the station publishes and is asked: an ipc:// path, or tcp:// with [curve]."""
 
     result: str = Field(title="Results", description="endpoint of every verdict")
     view: str = Field(title="Views", description="endpoint of images and anomaly maps; lossy")
@@ -146,10 +146,11 @@ class Bus(_Frozen):
         transport, _, address = endpoint.partition("://")
         if transport == "ipc" and address:
             return f"ipc://{_beside(Path(address), info)}"
-        if transport == "tcp" and _is_loopback(address.rpartition(":")[0]) and address.rpartition(":")[2].isdigit():
+        host, _, port = address.rpartition(":")
+        if transport == "tcp" and _is_address(host.strip("[]")) and port.isdigit():
             return endpoint
         raise ValueError(
-            "must be ipc://PATH, or tcp://127.0.0.1:PORT: other machines cannot be let in before the bus is encrypted"
+            "must be ipc://PATH, or tcp://ADDRESS:PORT with an IP address: 0.0.0.0 is all of this machine's"
         )
 
     @model_validator(mode="after")
@@ -157,6 +158,20 @@ class Bus(_Frozen):
         if len({self.result, self.view, self.status, self.decision, self.control}) < 5:
             raise ValueError("result, view, status, decision and control must be five different endpoints")
         return self
+
+
+class Curve(_Frozen):
+    """Who may reach the endpoints with tcp://."""
+
+    private_key: Path = Field(
+        title="Private key", description="NAME.key_secret, made by inspector bus key; its owner's alone"
+    )
+    clients: Path = Field(title="Clients", description="folder with the public keys of those that may connect")
+
+    @field_validator("private_key", "clients")
+    @classmethod
+    def _beside_the_file(cls, path: Path, info: ValidationInfo) -> Path:
+        return _beside(path, info)
 
 
 class Plc(_Frozen):
@@ -191,7 +206,8 @@ class Station(_Frozen):
         title="Camera", description="where frames come from"
     )
     engine: EngineName = Field("onnxruntime-cpu", title="Engine", description="the runtime and its device")
-    recipe: Recipe = Field(title="Recipe", description="what is inspected")
+    recipe: Recipe = Field(title="Recipe", description="what is inspected, until another recipe is asked for")
+    recipes: tuple[Recipe, ...] = Field((), title="Recipes", description="others that may be asked for, by number")
     bus: Bus = Field(title="Bus", description="where results, views and status are published")
     deadline_ms: float = Field(
         gt=0, title="Deadline", description="a part whose verdict takes longer since its exposure is a fault"
@@ -202,11 +218,53 @@ class Station(_Frozen):
     journal: Path = Field(title="Journal", description="SQLite file of every decision")
     plc: Plc | None = Field(None, title="PLC", description="absent: no PLC is served")
     mqtt: MqttSettings | None = Field(None, title="MQTT", description="absent: nothing is reported to a broker")
+    curve: Curve | None = Field(
+        None, title="CURVE", description="who may reach tcp:// endpoints; absent: there are none"
+    )
 
     @field_validator("journal")
     @classmethod
     def _beside_the_file(cls, journal: Path, info: ValidationInfo) -> Path:
         return _beside(journal, info)
+
+    @model_validator(mode="after")
+    def _numbered(self) -> "Station":
+        numbers = [recipe.number for recipe in self.all_recipes]
+        if twice := {number for number in numbers if numbers.count(number) > 1}:
+            raise ValueError(
+                f"recipe number {min(twice)} is there twice: give each of [recipe] and [[recipes]] its own"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _locked(self) -> "Station":
+        for topic in Bus.model_fields:
+            if self.curve is None and getattr(self.bus, topic).startswith("tcp://"):
+                raise ValueError(
+                    f"bus.{topic} is tcp://, which needs keys: set curve.private_key and curve.clients, make the keys "
+                    "with inspector bus key, or take ipc://"
+                )
+        return self
+
+    @property
+    def all_recipes(self) -> tuple[Recipe, ...]:
+        """Every recipe that may be asked for, the file's first one first."""
+        return self.recipe, *self.recipes
+
+
+def recipe_of(station: Station, number: int) -> Recipe:
+    """The recipe with this number.
+
+    Raises:
+        StationError: there is none.
+    """
+    for recipe in station.all_recipes:
+        if recipe.number == number:
+            return recipe
+    known = ", ".join(f"{recipe.number} ({recipe.name})" for recipe in station.all_recipes)
+    raise StationError(
+        f"station {station.name} has no recipe {number}: it has {known}; add [[recipes]] to its file and restart it"
+    )
 
 
 def plc_of(station: Station) -> Plc:
@@ -218,6 +276,17 @@ def plc_of(station: Station) -> Plc:
     if station.plc is None:
         raise StationError(f"station {station.name} serves no PLC: add [plc] to its file, as docs/integration.md says")
     return station.plc
+
+
+def curve_of(station: Station) -> Curve:
+    """Who may reach the station's tcp:// endpoints.
+
+    Raises:
+        StationError: that is not said.
+    """
+    if station.curve is None:
+        raise StationError(f"station {station.name} has no [curve]: add it to its file, as docs/wire.md says")
+    return station.curve
 
 
 def opcua_of(station: Station) -> OpcUaSettings:
@@ -276,11 +345,12 @@ def _beside(path: Path, info: ValidationInfo) -> Path:
     return Path(folder, path.expanduser())
 
 
-def _is_loopback(host: str) -> bool:
+def _is_address(host: str) -> bool:
     try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True
 
 
 def _default_bus(folder: Path, name: str) -> dict[str, str]:
@@ -329,13 +399,16 @@ def _suggestion(keys: list[str]) -> str:
         "": (Station,),
         "camera": (GenicamCamera, VideoCamera, SimulatedCamera, FolderCamera),
         "recipe": (Recipe,),
+        "recipes": (Recipe,),
         "bus": (Bus,),
         "plc": (Plc,),
         "plc.opcua": (OpcUaSettings,),
         "mqtt": (MqttSettings,),
         "mqtt.sparkplug": (SparkplugSettings,),
+        "curve": (Curve,),
     }
-    known = [field for model in models[".".join(keys[:-1])] for field in model.model_fields]
+    table = ".".join(key for key in keys[:-1] if not key.isdigit())
+    known = [field for model in models[table] for field in model.model_fields]
     close = get_close_matches(keys[-1], known, n=1)
     return f": did you mean {close[0]}?" if close else f": remove it (known are {', '.join(dict.fromkeys(known))})"
 
@@ -343,10 +416,15 @@ def _suggestion(keys: list[str]) -> str:
 def _line_of(text: str, keys: list[str]) -> int | None:
     """The line that sets the key, counted from 1; None where it is not written plainly or not at all."""
     table: list[str] = []
+    seen: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         plain = line.strip()
         if plain.startswith("["):
-            table = plain.split("]")[0].strip("[ ").split(".")
+            name = plain.split("]")[0].strip("[ ")
+            table = name.split(".")
+            if plain.startswith("[["):  # one of several: they are counted from 0
+                seen[name] = seen.get(name, -1) + 1
+                table.append(str(seen[name]))
             found = table
         else:
             found = [*table, plain.partition("=")[0].strip()]

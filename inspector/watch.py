@@ -24,7 +24,7 @@ _LOOK = {
 def watch(station: Station, console: Console, *, stop: Callable[[], bool] = lambda: False) -> None:
     """Print what the station publishes until asked to stop or interrupted."""
     display = Display(time.monotonic_ns())
-    with Subscriber(station.bus, ("result", "status")) as subscriber:
+    with Subscriber(station.bus, ("result", "status"), curve=station.curve) as subscriber:
         while not stop():
             try:
                 message = subscriber.receive(POLL_MS)
@@ -36,12 +36,13 @@ def watch(station: Station, console: Console, *, stop: Callable[[], bool] = lamb
 
 
 class Display:
-    """What to print next; remembers only whether the station is alive, and in which state."""
+    """What to print next; remembers only whether the station is alive, and what it said."""
 
     def __init__(self, now_ns: int) -> None:
         self._heard_ns = now_ns
         self._stale = False
-        self._state = ""
+        self._said: tuple[object, ...] = ()
+        self._alarm = ""
 
     def lines(self, message: Message | Gap | None, now_ns: int) -> list[Text]:
         """Give the lines for a message, or for its absence."""
@@ -56,9 +57,12 @@ class Display:
         return lines
 
     def _status(self, status: Status, now_ns: int) -> list[Text]:
-        changed = self._stale or status.state != self._state
-        self._heard_ns, self._stale, self._state = now_ns, False, status.state
-        return [state_line(status)] if changed else []
+        said = (status.state, status.reason, status.recipe, status.recipe_revision)
+        lines = [state_line(status)] if self._stale or said != self._said else []
+        if status.alarm != self._alarm:
+            lines.append(alarm_line(status))
+        self._heard_ns, self._stale, self._said, self._alarm = now_ns, False, said, status.alarm
+        return lines
 
     def _staleness(self, now_ns: int) -> list[Text]:
         if self._stale or now_ns - self._heard_ns <= STALE_NS:
@@ -88,3 +92,10 @@ def state_line(status: Status) -> Text:
         return Text(f"○ READY    {status.station}: {status.recipe}, {status.bundle} on {status.engine}", style="cyan")
     why = f": {status.reason}" if status.reason else ""
     return Text(f"□ {status.state.upper():8} {status.station}{why}", style="bold yellow")
+
+
+def alarm_line(status: Status) -> Text:
+    """Say what somebody must see to while parts are inspected, or that it is over."""
+    if status.alarm:
+        return Text(f"▲ ALARM    {status.station}: {status.alarm}", style="bold yellow")
+    return Text(f"○ ALARM    {status.station}: it is over", style="cyan")

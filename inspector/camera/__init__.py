@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from inspector.inspection import Frame, Image
+from inspector.inspection import NO_RECIPE, Frame, Image, RecipeId
 from inspector.station import CameraConfig, FolderCamera, GenicamCamera, VideoCamera
 
 IDLE_S = 0.1
@@ -36,6 +36,14 @@ class Trigger:
     part_id: str
     encoder: int = 0
     asked_ns: int = 0  # time.monotonic_ns() when the part was there; 0: not known
+    admitted_ns: int = 0  # time.monotonic_ns() when the station took the trigger
+    recipe: RecipeId = NO_RECIPE  # that whoever asks thinks is active; number 0: whichever is
+
+    def frame(self, sequence: int, image: Image, captured_ns: int) -> Frame:
+        """The picture that was asked for."""
+        return Frame(
+            sequence, self.part_id, image, captured_ns, self.token, self.encoder, self.asked_ns, self.admitted_ns
+        )
 
 
 class Camera(Protocol):

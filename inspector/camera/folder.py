@@ -73,7 +73,7 @@ class FolderReplay:
             while (trigger := _next(asked)) is None:
                 yield None
             captured_ns = self._clock()
-            yield Frame(sequence, trigger.part_id, image, captured_ns, trigger.token, trigger.encoder, trigger.asked_ns)
+            yield trigger.frame(sequence, image, captured_ns)
 
     def _replay(self) -> Iterator[Frame | None]:
         due_ns = self._clock()

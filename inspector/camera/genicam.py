@@ -232,7 +232,7 @@ class GenicamFeed:
         sequence, self._sequence = self._sequence, self._sequence + 1
         if trigger is None:
             return Frame(sequence, f"{self._serial}-{sequence:06d}", image, captured_ns)
-        return Frame(sequence, trigger.part_id, image, captured_ns, trigger.token, trigger.encoder, trigger.asked_ns)
+        return trigger.frame(sequence, image, captured_ns)
 
     def _count(self, what: str, number: int) -> None:
         """Count, and log the first of a kind and then all of a while together."""

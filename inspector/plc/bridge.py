@@ -14,12 +14,12 @@ from typing import Self
 
 from inspector.bus import Subscriber
 from inspector.camera import Trigger
-from inspector.control import ControlClient
+from inspector.control import Answer, ControlClient
 from inspector.decisions import NEWEST, DecisionFollower
-from inspector.inspection import Cause, Verdict
+from inspector.inspection import NO_RECIPE, Cause, RecipeId, Refusal, Verdict
 from inspector.messages import Result, Status
 from inspector.plc import PlcInputs, PlcOutputs, Reason
-from inspector.plc.handshake import Action, Decided, Handshake, StartInspection, StationState
+from inspector.plc.handshake import Action, ChangeRecipe, Decided, Handshake, StartInspection, StationState
 from inspector.station import Station, plc_of
 
 TICK_S = 0.005
@@ -32,6 +32,7 @@ REASONS = {
     Cause.CAMERA: Reason.CAMERA,
     Cause.MODEL: Reason.MODEL,
     Cause.JOURNAL: Reason.NOT_JOURNALLED,
+    Cause.RECIPE: Reason.NO_RECIPE,
 }
 
 log = logging.getLogger(__name__)
@@ -47,15 +48,15 @@ class Bridge:
             StationError: it serves no PLC.
         """
         self._plc = plc_of(station)
-        self._station = station
         self._clock = clock
         self._boot_id = 1 + secrets.randbelow(0xFFFF)
         self._handshake = Handshake(self._boot_id, round(station.deadline_ms * 1e6))
-        self._control = ControlClient(station.bus.control)
-        self._follower = DecisionFollower(station.bus.decision, after=NEWEST)
-        self._subscriber = Subscriber(station.bus, ("status", "result"))
+        self._control = ControlClient(station.bus.control, curve=station.curve)
+        self._follower = DecisionFollower(station.bus.decision, after=NEWEST, curve=station.curve)
+        self._subscriber = Subscriber(station.bus, ("status", "result"), curve=station.curve)
         self._stack = ExitStack()
         self._boot = ""  # of the station's process
+        self._asked: dict[int, Action] = {}  # of the station, and not answered
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -107,14 +108,34 @@ class Bridge:
     def _act(self, action: Action) -> None:
         if isinstance(action, StartInspection):
             token = self._boot_id << 32 | action.token
-            if not self._control.expose(Trigger(token, action.part_id, action.encoder, self._clock())):
-                self._refuse(action.token)
+            trigger = Trigger(token, action.part_id, action.encoder, self._clock(), recipe=action.recipe)
+            request = self._control.expose(trigger)
+            if not request:
+                self._refuse(action.token, Reason.NOT_JOURNALLED)
         else:
-            log.error("recipe %d is asked for: this station has one recipe", action.recipe)
-            self._handshake.recipe_changed(0 if action.recipe == self._station.recipe.number else Reason.NO_RECIPE)
+            log.info("the PLC asks for recipe %d", action.recipe)
+            request = self._control.change(action.recipe, "the PLC")
+            if not request:
+                self._handshake.recipe_changed(action.token, Refusal.NOT_ANSWERED, NO_RECIPE, self._clock())
+        if request:
+            self._asked[request] = action
 
-    def _refuse(self, token: int) -> None:
-        self._handshake.decided(Decided(token, Verdict.FAULT, Reason.CAMERA, 0.0, 0, journalled=False), self._clock())
+    def _refuse(self, token: int, reason: Reason) -> None:
+        refused = Decided(token, Verdict.FAULT, reason, 0.0, 0, journalled=True, recipe=NO_RECIPE)
+        self._handshake.decided(refused, self._clock())
+
+    def _answered(self, answer: Answer) -> None:
+        """A part that the station does not expose is not inspected; a change of recipes has ended."""
+        action = self._asked.pop(answer.request, None)
+        if isinstance(action, ChangeRecipe):
+            active = RecipeId(answer.recipe, answer.revision)
+            refusal = 0 if answer.ok else answer.code or Refusal.NOT_ANSWERED
+            if refusal:
+                log.error("recipe %d is refused: %s", action.recipe, answer.text)
+            self._handshake.recipe_changed(action.token, refusal, active, self._clock())
+        elif action is not None and not answer.ok:
+            log.error("the station does not expose a part: %s", answer.text)
+            self._refuse(action.token, Reason.NO_RECIPE if answer.code else Reason.CAMERA)
 
     async def _follow(self, stop: Callable[[], bool]) -> None:
         while not stop():
@@ -126,6 +147,7 @@ class Bridge:
                 if self._boot:
                     log.warning("the station was restarted: what was under way is not inspected")
                 self._boot = self._follower.boot
+                self._asked.clear()
                 self._handshake.station_restarted(self._clock())
 
     def _decided(self, result: Result, *, journalled: bool) -> None:
@@ -140,6 +162,7 @@ class Bridge:
                 result.score if result.score is not None else 0.0,
                 round(sum(result.timings.values())),
                 journalled,
+                RecipeId(result.recipe_number, result.recipe_revision),
             ),
             self._clock(),
         )
@@ -155,13 +178,16 @@ class Bridge:
     def _state(self, status: Status) -> StationState:
         fresh = status.boot == self._boot  # its decisions can be heard, too
         return StationState(
-            ready=status.ready and fresh, heartbeat=status.seq & 0xFFFF, recipe=self._station.recipe.number
+            ready=status.ready and fresh,
+            heartbeat=status.seq & 0xFFFF,
+            recipe=RecipeId(status.recipe_number, status.recipe_revision),
+            model_id=status.model,
+            changing=status.changing_to != 0,
         )
 
     async def _tick(self, stop: Callable[[], bool]) -> None:
         while not stop():
             self._handshake.tick(self._clock())
             while (answer := self._control.answer()) is not None:
-                if not answer.ok:
-                    log.error("the station does not expose a part: %s", answer.text)
+                self._answered(answer)
             await asyncio.sleep(TICK_S)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from inspector.inspection import Verdict
+from inspector.inspection import RecipeId, Refusal, Verdict
 from inspector.plc import PlcInputs, PlcOutputs, Reason, belt
 from inspector.plc.belt import Part
 from inspector.plc.handshake import ChangeRecipe, Decided, Handshake, StartInspection, StationState
@@ -26,6 +26,7 @@ SETTINGS = Settings(
 IN_VIEW = SETTINGS.camera_window + SPEED  # the PLC sees an edge up to a scan late
 PITCH = (80, 110)
 START = (1 << 32) - 3000  # the encoder wraps soon
+FIRST = RecipeId(1, 1)
 
 
 def seeded(seed: int) -> Random:
@@ -66,6 +67,7 @@ class Shot:
     part: Part | None
     deadline_ns: int
     asked_ms: int
+    recipe: RecipeId  # it is judged by this one, as the station was told
 
 
 @dataclass
@@ -77,6 +79,10 @@ class FakeStation:
     boot_id: int = 1
     hung: bool = False
     heartbeat: int = 0
+    recipe: RecipeId = FIRST  # that is active; it stays over a restart
+    loading: list[ChangeRecipe] = field(default_factory=list)
+    answers: bool = True  # a request for a recipe, at once
+    judged: dict[tuple[int, int], int] = field(default_factory=dict)  # under which recipe, by boot id and trigger
     accepted: set[int] = field(default_factory=set)  # numbers of parts with a journalled accept in time
     shots: list[Shot] = field(default_factory=list)
 
@@ -93,39 +99,62 @@ class FakeStation:
         self.boot_id = self.boot_id % 0xFFFF + 1
         self.handshake = Handshake(self.boot_id, own_deadline_ns=100 * MS)
         self.coming: list[tuple[int, Shot, Verdict, bool]] = []
+        self.loading.clear()
 
     def restart_inspection(self) -> None:
-        """The inspecting process alone is another one."""
+        """The inspecting process alone is another one, amid a changeover too."""
         self.coming.clear()
+        self.loading.clear()
         self.handshake.station_restarted(self.now_ns)
 
     def live(self) -> None:
         """What happens in the station in a scan's time."""
         if not self.hung:
             if self.belt.now_ms % 50 == 0:
-                self.heartbeat += 1
-                self.handshake.station_said(StationState(ready=True, heartbeat=self.heartbeat, recipe=1), self.now_ns)
+                self.beat()
             for due_ms, shot, verdict, journalled in [one for one in self.coming if one[0] <= self.belt.now_ms]:
                 self.coming.remove((due_ms, shot, verdict, journalled))
                 self.say(shot, verdict, journalled=journalled)
         self.handshake.tick(self.now_ns)
+
+    def beat(self) -> None:
+        """Say how it is."""
+        self.heartbeat += 1
+        busy = bool(self.loading)
+        state = StationState(not busy, self.heartbeat, self.recipe, changing=busy)
+        self.handshake.station_said(state, self.now_ns)
 
     def say(self, shot: Shot, verdict: Verdict, *, journalled: bool) -> None:
         """Decide about one picture."""
         if shot.part is not None and verdict is Verdict.ACCEPT and journalled and self.now_ns < shot.deadline_ns:
             self.accepted.add(shot.part.number)
         reason = Reason.NONE if verdict is Verdict.ACCEPT else Reason.OVER_THRESHOLD
-        self.handshake.decided(Decided(shot.token, verdict, reason, 0.5, 12, journalled), self.now_ns)
+        self.handshake.decided(Decided(shot.token, verdict, reason, 0.5, 12, journalled, shot.recipe), self.now_ns)
 
     def wrote(self, inputs: PlcInputs) -> None:
         for action in self.handshake.plc_wrote(inputs, self.now_ns):
-            if isinstance(action, StartInspection):
-                shot = Shot(action.token, self.belt.before_camera(), action.deadline_ns, self.belt.now_ms)
+            if isinstance(action, StartInspection) and action.recipe == self.recipe and not self.loading:
+                part = self.belt.before_camera()
+                shot = Shot(action.token, part, action.deadline_ns, self.belt.now_ms, self.recipe)
                 self.shots.append(shot)
+                self.judged[self.boot_id, inputs.trigger_seq] = self.recipe.number
                 for in_ms, verdict, journalled in self.decide(shot):
                     self.coming.append((self.belt.now_ms + in_ms, shot, verdict, journalled))
             elif isinstance(action, ChangeRecipe):
-                self.handshake.recipe_changed(0)
+                self.loading.append(action)
+                if self.answers:
+                    self.load(Refusal.NONE)
+
+    def load(self, refusal: Refusal) -> None:
+        """The recipe that was asked for is active, or is refused."""
+        action = self.loading.pop()
+        if refusal is Refusal.NONE:
+            self.change(RecipeId(action.recipe, 1))
+        self.handshake.recipe_changed(action.token, refusal, self.recipe, self.now_ns)
+
+    def change(self, recipe: RecipeId) -> None:
+        """Another recipe is active, whoever asked for it. Parts that are under way are judged by the one before."""
+        self.recipe = recipe
 
     def outputs(self) -> PlcOutputs:
         self.handshake.tick(self.now_ns)
@@ -179,13 +208,24 @@ class DirectLine:
     on_its_way: deque[tuple[int, ...]] = field(default_factory=deque)
     said: deque[tuple[int, ...]] = field(default_factory=lambda: deque(maxlen=40))  # what an old connection may hold
     stopped: int = 0
+    wanted: int = 0  # the recipe that the PLC wants
+    triggered_under: dict[tuple[int, int], int] = field(default_factory=dict)  # the recipe that the PLC had read
+
+    passed: dict[tuple[int, int], int] = field(default_factory=dict)  # the same, of parts that are to pass
 
     def scan(self) -> TwinOutputs:
         inputs = self.belt.move()
         self.station.live()
         self.stopped = self.stopped + 1 if self.belt.stopped else 0
-        line = replace(inputs, exchanged=self.exchanged, reset=self.stopped == 10)
+        line = replace(inputs, exchanged=self.exchanged, reset=self.stopped == 10, recipe=self.wanted)
+        before = self.twin.to_station[2]
         outputs = self.twin.scan(self.words, line, self.belt.now_ms)
+        if outputs.to_station[2] != before:
+            self.triggered_under[self.words[37], outputs.to_station[2]] = self.words[12]
+        for slot in self.twin.slot:
+            trigger = (slot.boot_id, slot.seq)
+            if slot.passed and trigger not in self.passed:  # a PLC that restarts may use a number again
+                self.passed[trigger] = self.triggered_under[trigger]
         self.belt.obey(outputs)
         self.exchange(outputs.to_station if self.twin.heard else None)
         return outputs

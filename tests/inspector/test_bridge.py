@@ -19,15 +19,17 @@ pytest.importorskip("pymodbus", reason="pymodbus is not installed: pip install -
 from pymodbus.client import ModbusTcpClient
 
 from inspector.cli import app
-from inspector.inspection import Verdict
+from inspector.inspection import Refusal, Verdict
 from inspector.journal import read_all
 from inspector.plc import Command, Outcome, PlcInputs, Reason, StatusBit
 from inspector.plc.registers import OUTPUT_REGISTERS, text_of, words_from_plc
 from inspector.station import Bus
 
-from .tiny import part, write_image
+from .tiny import build_bundle, part, tiny_graph, write_image
 
 PATIENCE_S = 30.0
+OTHERS = (("other", 13), ("damaged", 14))
+OTHER_RECIPE = '{ name = "other", bundle = "other.bundle", number = 13 }'
 runner = CliRunner()
 
 
@@ -176,6 +178,81 @@ def test_a_bridge_that_is_killed_comes_back_under_another_boot_id_and_inspects_n
             words = plc.read()
             assert words[37] != boot
             assert plc.inspect("P-42")[2] == "P-42"
+
+
+def test_a_plc_changes_the_recipe_and_a_restart_keeps_it(station_file: Path) -> None:
+    folder = station_file.parent
+    build_bundle(folder / "other.bundle", tiny_graph(version=19))
+    build_bundle(folder / "damaged.bundle")
+    (folder / "damaged.bundle" / "model.onnx").write_bytes(b"cut short")
+    others = [f'{{ name = "{name}", bundle = "{name}.bundle", number = {number} }}' for name, number in OTHERS]
+    station_file.write_text(station_file.read_text() + f"recipes = [{', '.join(others)}]\n")
+    with process(station_file, "plc"), plc_of(station_file) as plc:
+        with process(station_file, "run"):
+            plc.until_ready()
+            first = plc.read()
+            assert (first[12], first[13]) == (12, 1)
+            assert plc.inspect("P-0")[0] is Outcome.OK
+
+            plc.write(recipe_request=13, recipe_request_seq=1)
+            assert plc.read()[1] & (StatusBit.CHANGEOVER_BUSY | StatusBit.READY) == StatusBit.CHANGEOVER_BUSY
+            changed = plc.until(lambda words: bool(words[1] & StatusBit.RECIPE_ACK))
+            assert (changed[12], changed[13], changed[34]) == (13, 1, 0)
+            assert changed[14] not in {0, first[14]}
+            plc.until_ready()
+            assert plc.inspect("P-1")[0] is Outcome.NG
+
+            plc.write(recipe_request=14, recipe_request_seq=2)
+            refused = plc.until(lambda words: bool(words[1] & StatusBit.RECIPE_ACK))
+            assert (refused[12], refused[34]) == (13, Refusal.BUNDLE)
+            plc.until_ready()
+            assert plc.inspect("P-2")[0] is Outcome.OK
+
+            asked = runner.invoke(app, ["recipe", "12", "--station", str(station_file)])
+            assert asked.exit_code == 0, asked.output
+            assert "recipe 12, revision 1, is active" in asked.stdout
+            plc.until(lambda words: words[12] == 12)
+            wrong = runner.invoke(app, ["recipe", "99", "--station", str(station_file)])
+            assert wrong.exit_code == 1
+            assert "has no recipe 99" in wrong.stdout
+            plc.write(recipe_request=13, recipe_request_seq=3)
+            plc.until(lambda words: words[12] == 13 and not words[1] & StatusBit.CHANGEOVER_BUSY)
+        plc.until(lambda words: not words[1] & StatusBit.READY)
+        with process(station_file, "run"):
+            plc.until_ready()
+            assert plc.read()[12] == 13
+            assert plc.inspect("P-3")[2] == "P-3"
+    told = [(found.part_id, found.recipe_number) for _, found in read_all(folder / "journal.sqlite")]
+    assert told == [("P-0", 12), ("P-1", 13), ("P-2", 13), ("P-3", 13)]
+
+
+def test_a_station_that_is_killed_amid_a_changeover_comes_back_with_one_recipe_and_says_which(
+    station_file: Path,
+) -> None:
+    folder = station_file.parent
+    build_bundle(folder / "other.bundle")
+    station_file.write_text(station_file.read_text() + f"recipes = [{OTHER_RECIPE}]\n")
+    with process(station_file, "plc"), plc_of(station_file) as plc:
+        with process(station_file, "run") as running:
+            plc.until_ready()
+            os.kill(running.pid, signal.SIGSTOP)
+            plc.write(recipe_request=13, recipe_request_seq=1)
+            plc.until(lambda words: bool(words[1] & StatusBit.CHANGEOVER_BUSY))
+            os.kill(running.pid, signal.SIGKILL)
+        with process(station_file, "run"):
+            words = plc.until(lambda words: bool(words[1] & StatusBit.RECIPE_ACK))
+            assert words[34] == Refusal.NOT_ANSWERED
+            plc.until_ready()
+            assert plc.read()[12] == 12
+            assert plc.inspect("P-0")[0] is Outcome.OK
+
+
+def test_nobody_is_asked_for_a_recipe_where_no_station_runs(station_file: Path) -> None:
+    done = runner.invoke(app, ["recipe", "12", "--station", str(station_file)])
+    assert done.exit_code == 2
+    assert "start inspector run" in done.stderr
+    listed = runner.invoke(app, ["recipe", "--station", str(station_file)])
+    assert listed.stdout.split()[:2] == ["12", "tray"]
 
 
 def test_nobody_serving_is_said(station_file: Path) -> None:

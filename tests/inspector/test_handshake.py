@@ -7,9 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
 
-from inspector.inspection import Verdict
+from inspector.inspection import NO_RECIPE, RecipeId, Refusal, Verdict
 from inspector.plc import Command, Outcome, PlcInputs, Reason, StatusBit
 from inspector.plc.handshake import (
+    CHANGEOVER_NS,
     MOST_UNDER_WAY,
     PLC_SILENT_NS,
     STATION_SILENT_NS,
@@ -22,6 +23,8 @@ from inspector.plc.handshake import (
 )
 
 MS = 1_000_000
+RECIPE, OTHER = RecipeId(1, 1), RecipeId(5, 3)
+RECIPES = [RECIPE, RecipeId(1, 2), RecipeId(2, 1)]
 OWN_DEADLINE_NS = 500 * MS
 
 
@@ -32,16 +35,23 @@ class Line:
     handshake: Handshake = field(default_factory=lambda: Handshake(boot_id=7, own_deadline_ns=OWN_DEADLINE_NS))
     now_ns: int = 1_000_000_000_000
     inputs: PlcInputs = field(default_factory=lambda: PlcInputs(command=Command.ENABLE))
-    station: StationState = field(default_factory=lambda: StationState(ready=True, recipe=1))
+    station: StationState = field(default_factory=lambda: StationState(ready=True, recipe=RECIPE))
+    read: RecipeId = RECIPE  # in the registers, where one was named
+    wrote_under: RecipeId = RECIPE  # what was read before the last write
 
     def __post_init__(self) -> None:
         self.plc()
         self.alive()
 
     def plc(self, **changes: object) -> list[Action]:
-        """The PLC writes, and its heartbeat moves."""
+        """The PLC writes, knowing what it has read after it wrote last; and its heartbeat moves."""
         self.inputs = replace(self.inputs, heartbeat=(self.inputs.heartbeat + 1) & 0xFFFF, **changes)  # type: ignore[arg-type]
-        return self.handshake.plc_wrote(self.inputs, self.now_ns)
+        actions = self.handshake.plc_wrote(self.inputs, self.now_ns)
+        outputs = self.handshake.outputs(self.now_ns)
+        self.wrote_under = self.read
+        if outputs.recipe:
+            self.read = RecipeId(outputs.recipe, outputs.recipe_revision)
+        return actions
 
     def alive(self, **changes: object) -> None:
         """The station's loop says how it is."""
@@ -58,9 +68,18 @@ class Line:
     def trigger(self, part_id: str = "A", **changes: object) -> list[Action]:
         return self.plc(trigger_seq=self.inputs.trigger_seq % 0xFFFF + 1, part_id=part_id, **changes)
 
-    def decide(self, token: int, verdict: Verdict = Verdict.ACCEPT, *, journalled: bool = True) -> None:
+    def decide(
+        self, token: int, verdict: Verdict = Verdict.ACCEPT, *, journalled: bool = True, recipe: RecipeId = RECIPE
+    ) -> None:
         reason = Reason.NONE if verdict is Verdict.ACCEPT else Reason.OVER_THRESHOLD
-        self.handshake.decided(Decided(token, verdict, reason, 0.5, 12, journalled), self.now_ns)
+        self.handshake.decided(Decided(token, verdict, reason, 0.5, 12, journalled, recipe), self.now_ns)
+
+    def ask(self, recipe: int) -> list[Action]:
+        """The PLC asks for another recipe."""
+        return self.plc(recipe_request=recipe, recipe_request_seq=self.inputs.recipe_request_seq % 0xFFFF + 1)
+
+    def answer(self, token: int, refusal: int = 0, active: RecipeId = RECIPE) -> None:
+        self.handshake.recipe_changed(token, refusal, active, self.now_ns)
 
     @property
     def status(self) -> StatusBit:
@@ -80,7 +99,7 @@ def line() -> Line:
 def test_a_part_is_triggered_inspected_shown_and_acknowledged(line: Line) -> None:
     assert StatusBit.READY in line.status
     start = line.trigger("P-1", encoder=1234)
-    assert start == [StartInspection(1, "P-1", 1234, line.now_ns + OWN_DEADLINE_NS)]
+    assert start == [StartInspection(1, "P-1", 1234, line.now_ns + OWN_DEADLINE_NS, RECIPE)]
     assert StatusBit.BUSY in line.status
     line.decide(1)
     assert line.result == (1, Outcome.OK, Reason.NONE, "P-1")
@@ -260,22 +279,104 @@ def test_a_station_that_restarts_inspects_nothing_of_before(line: Line) -> None:
 
 
 def test_a_recipe_is_changed_and_answered(line: Line) -> None:
-    assert line.plc(recipe_request=5, recipe_request_seq=1) == [ChangeRecipe(5)]
-    assert StatusBit.CHANGEOVER_BUSY in line.status
-    assert StatusBit.READY not in line.status
-    line.handshake.recipe_changed(0)
-    line.alive(recipe=5)
-    assert StatusBit.RECIPE_ACK | StatusBit.READY in line.status
+    assert line.ask(5) == [ChangeRecipe(1, 5)]
+    assert line.status & (StatusBit.CHANGEOVER_BUSY | StatusBit.RECIPE_ACK | StatusBit.READY) is (
+        StatusBit.CHANGEOVER_BUSY
+    )
+    line.answer(1, active=OTHER)
+    assert StatusBit.CHANGEOVER_BUSY in line.status  # the registers still name the old one
+    line.alive(recipe=OTHER)
+    assert StatusBit.RECIPE_ACK in line.status
+    assert StatusBit.CHANGEOVER_BUSY not in line.status
+    assert line.handshake.outputs(line.now_ns).recipe == 5
+    assert line.handshake.outputs(line.now_ns).recipe_revision == 3
 
 
-def test_a_recipe_that_cannot_be_loaded_is_an_error_until_it_is_reset(line: Line) -> None:
-    line.plc(recipe_request=9, recipe_request_seq=1)
-    line.handshake.recipe_changed(17)
-    assert StatusBit.ERROR in line.status
-    assert line.handshake.outputs(line.now_ns).error_code == 17
+def test_ready_comes_back_once_the_plc_has_read_which_recipe_is_active(line: Line) -> None:
+    line.alive(recipe=OTHER)  # somebody else has asked for it
+    line.plc()  # written before it was read
     assert StatusBit.READY not in line.status
-    line.plc(command=Command.ENABLE | Command.ERROR_RESET)
+    assert line.trigger() == []
     assert StatusBit.READY in line.status
+    assert isinstance(line.trigger()[0], StartInspection)
+
+
+def test_a_recipe_that_is_refused_is_an_error_and_ready_comes_back_with_the_old_one(line: Line) -> None:
+    line.ask(9)
+    line.answer(1, Refusal.BUNDLE)
+    assert StatusBit.ERROR | StatusBit.RECIPE_ACK | StatusBit.READY in line.status
+    assert line.handshake.outputs(line.now_ns).error_code == Refusal.BUNDLE
+    assert line.handshake.outputs(line.now_ns).recipe == RECIPE.number
+    line.plc(command=Command.ENABLE | Command.ERROR_RESET)
+    assert StatusBit.ERROR not in line.status
+
+
+def test_a_request_that_is_never_answered_is_refused_after_a_while_and_its_late_answer_changes_nothing(
+    line: Line,
+) -> None:
+    line.ask(5)
+    line.wait(CHANGEOVER_NS / MS - 10)
+    assert StatusBit.CHANGEOVER_BUSY in line.status
+    line.wait(10)
+    assert line.handshake.outputs(line.now_ns).error_code == Refusal.NOT_ANSWERED
+    assert line.ask(6) == [ChangeRecipe(2, 6)]
+    line.answer(1, Refusal.BUNDLE)
+    assert StatusBit.CHANGEOVER_BUSY in line.status
+    assert StatusBit.RECIPE_ACK not in line.status
+
+
+def test_a_station_that_restarts_amid_a_changeover_does_not_answer_it(line: Line) -> None:
+    line.ask(5)
+    line.handshake.station_restarted(line.now_ns)
+    line.alive()
+    assert line.handshake.outputs(line.now_ns).error_code == Refusal.NOT_ANSWERED
+    assert StatusBit.READY in line.status
+
+
+def test_a_request_number_that_comes_again_is_no_request(line: Line) -> None:
+    line.ask(5)
+    line.answer(1, Refusal.BUNDLE)
+    assert line.plc() == []
+    assert line.ask(6) == [ChangeRecipe(2, 6)]
+    line.answer(2, Refusal.BUNDLE)
+    late = line.plc(recipe_request=5, recipe_request_seq=1)  # the word of a connection that was lost
+    assert late == []
+    assert line.plc(recipe_request=6, recipe_request_seq=2) == []
+
+
+def test_a_request_during_another_waits_for_its_answer_and_the_last_one_counts(line: Line) -> None:
+    line.ask(5)
+    assert line.ask(6) == []
+    assert line.ask(7) == []
+    line.answer(1, active=OTHER)
+    line.alive(recipe=OTHER)
+    assert StatusBit.RECIPE_ACK not in line.status
+    assert line.plc() == [ChangeRecipe(2, 7)]
+
+
+def test_what_stands_in_the_registers_at_the_start_asks_for_no_recipe() -> None:
+    line = Line(inputs=PlcInputs(command=Command.ENABLE, recipe_request=5, recipe_request_seq=41))
+    assert line.plc() == []
+    assert StatusBit.CHANGEOVER_BUSY not in line.status
+    assert line.ask(5) == [ChangeRecipe(1, 5)]
+
+
+@pytest.mark.parametrize("recipe", [OTHER, RecipeId(1, 2), NO_RECIPE])
+@pytest.mark.parametrize("verdict", [Verdict.ACCEPT, Verdict.REJECT])
+def test_a_part_that_was_inspected_under_another_recipe_is_not_inspected(
+    line: Line, verdict: Verdict, recipe: RecipeId
+) -> None:
+    line.trigger()
+    line.alive(recipe=recipe)
+    line.decide(1, verdict, recipe=recipe)
+    assert line.result[1:3] == (Outcome.NOT_INSPECTED, Reason.NO_RECIPE)
+
+
+def test_a_part_that_was_triggered_before_a_changeover_is_finished_under_its_recipe(line: Line) -> None:
+    line.trigger()
+    line.ask(5)
+    line.decide(1)
+    assert line.result[1] is Outcome.OK
 
 
 def test_counters_count_and_are_reset(line: Line) -> None:
@@ -304,12 +405,25 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.accepted: dict[int, int] = {}  # journalled accepts by token, and when
         self.given_up: set[int] = set()
         self.shown = 0
+        self.recipe_of: dict[int, RecipeId] = {}  # that the PLC was told of when it triggered
+        self.asked: list[int] = []  # tokens of requests for a recipe
+        self.plc_lives()
+
+    @rule()
+    def plc_lives(self) -> None:
+        self.take(self.line.plc())
+
+    def take(self, actions: list[Action]) -> None:
+        """What the station is asked, besides parts."""
+        self.asked += [action.token for action in actions if isinstance(action, ChangeRecipe)]
 
     @rule(target=tokens, deadline_ms=st.sampled_from([0, 20, 100, 1000]), enable=st.booleans())
     def trigger(self, deadline_ms: int, enable: bool) -> object:
         ready = StatusBit.READY in self.line.status
         command = Command.ENABLE if enable else Command(0)
-        actions = self.line.trigger(f"P{len(self.triggers)}", deadline_ms=deadline_ms, command=command)
+        found = self.line.trigger(f"P{len(self.triggers)}", deadline_ms=deadline_ms, command=command)
+        self.take(found)
+        actions = [action for action in found if isinstance(action, StartInspection)]
         seq = self.line.inputs.trigger_seq
         self.triggers.append(seq)
         due_ns = self.line.now_ns + (deadline_ms * MS or OWN_DEADLINE_NS)
@@ -318,24 +432,26 @@ class AnyInterleaving(RuleBasedStateMachine):
         if not actions:
             return multiple()
         assert ready
-        assert isinstance(actions[0], StartInspection)
         self.token_of[seq] = actions[0].token
+        self.recipe_of[actions[0].token] = self.line.wrote_under
+        assert actions[0].recipe == self.line.wrote_under
         return actions[0].token
 
-    @rule(token=tokens, verdict=st.sampled_from(list(Verdict)), journalled=st.booleans())
-    def decide(self, token: int, verdict: Verdict, journalled: bool) -> None:
-        if verdict is Verdict.ACCEPT and journalled:
+    @rule(
+        token=tokens,
+        verdict=st.sampled_from(list(Verdict)),
+        journalled=st.booleans(),
+        recipe=st.sampled_from([RECIPE, RECIPE, *RECIPES]),
+    )
+    def decide(self, token: int, verdict: Verdict, journalled: bool, recipe: RecipeId) -> None:
+        if verdict is Verdict.ACCEPT and journalled and recipe == self.recipe_of[token]:
             self.accepted.setdefault(token, self.line.now_ns)
-        self.line.decide(token, verdict, journalled=journalled)
+        self.line.decide(token, verdict, journalled=journalled, recipe=recipe)
 
     @rule(milliseconds=st.sampled_from([1, 10, 50, 400]))
     def time_passes(self, milliseconds: int) -> None:
         self.line.now_ns += milliseconds * MS
         self.line.handshake.tick(self.line.now_ns)
-
-    @rule()
-    def plc_lives(self) -> None:
-        self.line.plc()
 
     @rule(ready=st.booleans())
     def station_lives(self, ready: bool) -> None:
@@ -359,12 +475,37 @@ class AnyInterleaving(RuleBasedStateMachine):
     def station_restarts(self) -> None:
         self.line.handshake.station_restarted(self.line.now_ns)
 
-    @precondition(lambda self: self.line.inputs.recipe_request_seq < 1000)
-    @rule(error=st.sampled_from([0, 0, 3]))
-    def recipe(self, error: int) -> None:
-        self.line.plc(recipe_request=2, recipe_request_seq=self.line.inputs.recipe_request_seq + 1)
-        assert StatusBit.READY not in self.line.status
-        self.line.handshake.recipe_changed(error)
+    @rule(number=st.integers(1, 3), again=st.booleans())
+    def asks_for_a_recipe(self, number: int, again: bool) -> None:
+        """With a number that has been used already, it asks for nothing."""
+        if again:
+            self.take(self.line.plc(recipe_request=number))
+        else:
+            self.take(self.line.ask(number))
+            assert StatusBit.READY not in self.line.status
+            assert StatusBit.RECIPE_ACK not in self.line.status
+
+    @rule(recipe=st.sampled_from(RECIPES))
+    def the_recipe_becomes_another(self, recipe: RecipeId) -> None:
+        self.line.alive(ready=True, changing=False, recipe=recipe)
+
+    @rule()
+    def a_recipe_is_being_loaded(self) -> None:
+        """Somebody else has asked for it."""
+        self.line.alive(ready=False, changing=True)
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), refusal=st.sampled_from([0, 0, Refusal.ENGINE]), recipe=st.sampled_from(RECIPES))
+    def the_request_is_answered(self, data: st.DataObject, refusal: int, recipe: RecipeId) -> None:
+        """Or an older one, or the same once more, or none ever."""
+        self.line.answer(data.draw(st.sampled_from(self.asked[-3:])), refusal, recipe)
+
+    @invariant()
+    def the_registers_name_the_stations_recipe(self) -> None:
+        outputs = self.line.handshake.outputs(self.line.now_ns)
+        if StatusBit.READY in outputs.status:
+            assert RecipeId(outputs.recipe, outputs.recipe_revision) == self.line.station.recipe
+            assert not self.line.station.changing
 
     @rule()
     def reset(self) -> None:
@@ -375,7 +516,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         outputs = self.line.handshake.outputs(self.line.now_ns)
         if outputs.result_seq and outputs.result_seq not in self.answered:
             self._account_for(outputs.result_seq)
-        if StatusBit.OK in outputs.status or outputs.outcome is Outcome.OK:
+        if StatusBit.OK in outputs.status or outputs.outcome is Outcome.OK:  # under the recipe that the PLC had read
             token = self.token_of[outputs.result_seq]
             assert token in self.accepted
             assert self.accepted[token] < self.deadline_of[outputs.result_seq]

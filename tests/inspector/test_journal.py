@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,18 +77,18 @@ def test_a_journal_that_is_not_there_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_disk_that_hangs_stalls_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal(path, reserve_bytes=4096) as journal:
-        insert = journal._insert
+        write = journal._write_somehow
 
-        def hanging(entry: Result) -> int:
+        def hanging(entry: Callable[[sqlite3.Connection], int]) -> int:
             time.sleep(0.5)
-            return insert(entry)
+            return write(entry)
 
-        monkeypatch.setattr(journal, "_insert", hanging)
+        monkeypatch.setattr(journal, "_write_somehow", hanging)
         started = time.monotonic()
         assert journal.append(result(1), 0.05) is None
         assert [journal.append(result(seq), 0.0) for seq in range(2, 100)] == [None] * 98
         assert time.monotonic() - started < 0.4
-        monkeypatch.setattr(journal, "_insert", insert)
+        monkeypatch.setattr(journal, "_write_somehow", write)
 
 
 KILLED = """

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from inspector.inspection import Verdict
+from inspector.inspection import RecipeId, Refusal, Verdict
 from inspector.plc.twin import A_MANY_REJECTS, A_NOT_CONFIRMED, T_DATA_SENT, T_SEQ_SENT
 
 from .belt import Belt, DirectLine, FakeStation, Shot, at_once, parts, seeded, verdict_of
@@ -79,6 +79,27 @@ class AnyOrder(RuleBasedStateMachine):
     def inspection_restarts(self) -> None:
         self.station.restart_inspection()
 
+    @rule(wanted=st.integers(0, 3))
+    def the_plc_wants(self, wanted: int) -> None:
+        self.line.wanted = wanted
+
+    @rule(answers=st.booleans())
+    def answers_at_once(self, answers: bool) -> None:
+        self.station.answers = answers
+
+    @precondition(lambda self: self.station.loading)
+    @rule(refusal=st.sampled_from([Refusal.NONE, Refusal.ENGINE]))
+    def answers_a_request(self, refusal: Refusal) -> None:
+        self.station.load(refusal)
+
+    @rule(number=st.integers(1, 3), before_a_trigger=st.booleans())
+    def somebody_else_changes_the_recipe(self, number: int, before_a_trigger: bool) -> None:
+        """At once, and the bridge hears of it before the PLC does."""
+        if before_a_trigger:
+            self.all_is_well_until_a_trigger(T_DATA_SENT)
+        self.station.change(RecipeId(number, 1))
+        self.station.beat()
+
     @rule(linked=st.booleans())
     def wire(self, linked: bool) -> None:
         self.line.linked = linked
@@ -95,6 +116,11 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def nothing_slipped_through(self) -> None:
         assert all(part.number in self.station.accepted and part.good for part in self.belt.passed)
+
+    @invariant()
+    def no_part_passed_under_a_recipe_that_the_plc_was_not_told(self) -> None:
+        judged = self.station.judged
+        assert all(judged[trigger] == told for trigger, told in self.line.passed.items())
 
     @invariant()
     def every_part_that_fell_was_seen_falling(self) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inspector.station import FolderCamera, SimulatedCamera, Station, StationError, load_station
+from inspector.station import FolderCamera, SimulatedCamera, Station, StationError, curve_of, load_station, recipe_of
 
 GOOD = """
 name = "line1"
@@ -50,7 +50,10 @@ def test_the_shipped_station_runs_the_simulated_line() -> None:
         ('name = "line1"', 'name = "../x"', "name: may hold only letters"),
         ('name = "tray"', 'name = "tray"\nthreshold = nan', "recipe.threshold: must be a finite number"),
         ("deadline_ms = 100", 'deadline_ms = 100\nengine = "magic"', "engine: must be 'onnxruntime-cpu'"),
-        ("[recipe]", '[bus]\nresult = "tcp://192.168.0.1:5555"\n[recipe]', "bus.result: must be ipc://PATH"),
+        ("[recipe]", '[bus]\nresult = "tcp://10.0.0.1:5555"\n[recipe]', "bus.result is tcp://, which needs keys"),
+        ("[recipe]", '[bus]\nview = "tcp://127.0.0.1:5555"\n[recipe]', "bus.view is tcp://, which needs keys"),
+        ("[recipe]", '[bus]\nview = "tcp://localhost:5555"\n[recipe]', "bus.view: must be ipc://PATH, or tcp://ADDRESS"),
+        ("[recipe]", '[curve]\nclients = "keys"\n[recipe]', "curve.private_key: is missing"),
         ("[recipe]", '[bus]\nresult = "tcp://*:5555"\n[recipe]', "bus.result: must be ipc://PATH"),
         ("[recipe]", '[bus]\nresult = "ipc://a"\nview = "ipc://a"\n[recipe]', "five different endpoints"),
         ("[recipe]", "[recipe", "is not valid TOML"),
@@ -70,10 +73,43 @@ def test_all_wrong_keys_are_named_at_once(tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 3
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5555", "tcp://localhost:5555", "tcp://[::1]:5555"])
-def test_the_loopback_may_be_used(tmp_path: Path, endpoint: str) -> None:
-    station = load(tmp_path, GOOD + f'[bus]\nresult = "{endpoint}"\n')
+SECOND = """
+[[recipes]]
+name = "lid"
+bundle = "lid.bundle"
+number = 2
+"""
+
+
+def test_a_station_may_have_several_recipes(tmp_path: Path) -> None:
+    station = load(tmp_path, GOOD + SECOND)
+    assert [recipe.number for recipe in station.all_recipes] == [1, 2]
+    assert recipe_of(station, 2).bundle == tmp_path / "lid.bundle"
+    with pytest.raises(StationError, match=r"has no recipe 3: it has 1 \(tray\), 2 \(lid\); add \[\[recipes\]\]"):
+        recipe_of(station, 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("number = 2", "number = 1", "recipe number 1 is there twice"),
+        ("number = 2", "", "recipe number 1 is there twice"),
+        ("number = 2", "nummer = 2", "recipes.0.nummer: is not a known key: did you mean number? (line 14)"),
+        ('name = "lid"', "", "recipes.0.name: is missing"),
+    ],
+)
+def test_a_wrong_key_of_another_recipe_is_named(tmp_path: Path, before: str, after: str, says: str) -> None:
+    with pytest.raises(StationError) as caught:
+        load(tmp_path, GOOD + SECOND.replace(before, after))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5555", "tcp://0.0.0.0:5555", "tcp://[::1]:5555"])
+def test_other_machines_may_be_let_in_with_keys(tmp_path: Path, endpoint: str) -> None:
+    curve = '[curve]\nprivate_key = "keys/station.key_secret"\nclients = "keys/clients"\n'
+    station = load(tmp_path, GOOD + f'[bus]\nresult = "{endpoint}"\n' + curve)
     assert station.bus.result == endpoint
+    assert curve_of(station).clients == tmp_path / "keys" / "clients"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from inspector.bus import Publisher
+from inspector.curve import allow_client
 from inspector.inspection import Verdict
 from inspector.schema import FILE, schema
 from inspector.station import Bus
 
+from .test_curve import free_endpoint, made
 from .test_journal import result
 
 DOCS = Path(__file__).parents[2] / "docs" / "wire.md"
@@ -34,10 +37,25 @@ def code(language: str, first_line: str) -> str:
     return found[0]
 
 
-@pytest.fixture
-def publisher(bus: Bus) -> Iterator[Publisher]:
-    with Publisher(bus, "line1") as opened:
-        yield opened
+@dataclass
+class Wire:
+    """A station's publisher, and what its client is told on the command line."""
+
+    publisher: Publisher
+    arguments: list[str]
+
+
+@pytest.fixture(params=["ipc", "tcp"])
+def wire(bus: Bus, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Wire]:
+    if request.param == "ipc":
+        with Publisher(bus, "line1") as publisher:
+            yield Wire(publisher, [bus.result])
+        return
+    curve = made(tmp_path / "keys")
+    own = allow_client(curve, "laptop")
+    locked = bus.model_copy(update={"result": free_endpoint()})
+    with Publisher(locked, "line1", curve=curve) as publisher:
+        yield Wire(publisher, [locked.result, str(curve.private_key.with_suffix(".key")), str(own)])
 
 
 def heard_by(command: list[str], publisher: Publisher) -> list[str]:
@@ -61,18 +79,14 @@ def _fields(told: object) -> dict[str, object]:
     return {name: getattr(told, name) for name in told.__struct_fields__}  # type: ignore[attr-defined]
 
 
-def test_the_python_client_of_the_documentation_hears_every_verdict(
-    publisher: Publisher, bus: Bus, tmp_path: Path
-) -> None:
+def test_the_python_client_of_the_documentation_hears_every_verdict(wire: Wire, tmp_path: Path) -> None:
     pytest.importorskip("msgpack", reason="msgpack is not installed: pip install -e '.[dev]'")
     client = tmp_path / "client.py"
     client.write_text(code("python", "# wire client: python"))
-    assert heard_by([sys.executable, str(client), bus.result], publisher) == WANTED
+    assert heard_by([sys.executable, str(client), *wire.arguments], wire.publisher) == WANTED
 
 
-def test_the_javascript_client_of_the_documentation_hears_every_verdict(
-    publisher: Publisher, bus: Bus, tmp_path: Path
-) -> None:
+def test_the_javascript_client_of_the_documentation_hears_every_verdict(wire: Wire, tmp_path: Path) -> None:
     node = shutil.which("node")
     if node is None or not Path(NODE_MODULES, "zeromq").is_dir():
         pytest.skip(
@@ -81,7 +95,7 @@ def test_the_javascript_client_of_the_documentation_hears_every_verdict(
     (tmp_path / "node_modules").symlink_to(NODE_MODULES)
     client = tmp_path / "client.mjs"
     client.write_text(code("js", "// wire client: node"))
-    assert heard_by([node, str(client), bus.result], publisher) == WANTED
+    assert heard_by([node, str(client), *wire.arguments], wire.publisher) == WANTED
 
 
 def test_the_schema_that_is_published_is_that_of_the_code() -> None:
@@ -90,5 +104,5 @@ def test_the_schema_that_is_published_is_that_of_the_code() -> None:
 
 def test_the_documentation_names_every_endpoint_and_kind() -> None:
     text = DOCS.read_text()
-    for name in (*Bus.model_fields, "follow", "ack", "decision", "tip", "expose", "answer"):
+    for name in (*Bus.model_fields, "follow", "ack", "decision", "tip", "expose", "change", "answer"):
         assert f"`{name}`" in text or f'kind: "{name}"' in text, name
