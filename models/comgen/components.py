@@ -43,7 +43,7 @@ class Instance:
         return Token(self.component, self.mode, (float(top), float(left), float(bottom), float(right)), share)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Component:
     """What recurs: how often, how large, where, in which kinds."""
 

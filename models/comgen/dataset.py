@@ -17,7 +17,7 @@ COLUMNS = ("file", "defect_types", "prompt_before", "prompt_after", "source", "r
 
 
 def write_anomalies(anomalies: Iterable[Anomaly], paths: Sequence[Path], out: Path) -> list[Anomaly]:
-    """Write images, a mask for each defect, and what was done to them; the folder appears at the end, whole, if there are any.
+    """Write images, a mask for each defect, and what was done; the folder appears at the end, whole, if there are any.
 
     OUT/test/logical_anomalies/000.png, OUT/ground_truth/logical_anomalies/000/000.png, OUT/labels.csv.
 
