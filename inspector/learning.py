@@ -169,6 +169,7 @@ def components(
     Look at the picture, then write the names that you use into vocabulary.toml; they are kept when you run this again.
     """
     from models.comgen.components import Components
+    from models.comgen.quality import component_iou, true_components
     from models.comgen.sheet import draw_components
     from models.comgen.vocabulary import explain, read_vocabulary, suggest
     from models.normals import load_normals
@@ -195,6 +196,11 @@ def components(
     if not found.components:
         typer.echo("no part of the images recurs: the product has no components to edit; surfaces are still inspected")
     typer.echo(f"picture: {sheet}\nnames to edit: {names}")
+    truth = [dataset / "components" / path.relative_to(dataset.resolve()) for path in normals.paths.validation[:images]]
+    if shown and all(path.with_suffix(".png").exists() for path in truth):
+        overlaps = component_iou([instances for _, instances in shown], [true_components(path) for path in truth])
+        typer.echo(f"true components are known here: mean IoU {sum(overlaps.values()) / len(overlaps):.3f} over them")
+        typer.echo(", ".join(f"{number}: {value:.2f}" for number, value in overlaps.items()))
 
 
 @app.command(rich_help_panel=LEARNING, epilog="Example: inspector generate images/kit_tray --out kit_anomalies")
@@ -213,12 +219,15 @@ def generate(
 
     Writes images, a mask for each defect, labels.csv (what was done to which image) and sheet.png to look at.
     """
+    from dataclasses import replace
+
     from models.comgen.components import Components
     from models.comgen.dataset import write_anomalies
     from models.comgen.generate import Generator
+    from models.comgen.quality import edit_quality
     from models.comgen.sheet import draw_anomalies
     from models.comgen.vocabulary import read_vocabulary, suggest
-    from models.normals import load_normals
+    from models.normals import as_network_image, load_normals
 
     with progress_bars() as progress:
         normals = load_normals(dataset, seed=seed, progress=progress)
@@ -232,12 +241,24 @@ def generate(
         made = write_anomalies(
             generator.generate(count, seed=seed, rare=rare, progress=progress), normals.paths.train, out
         )
+        again = []
+        for done, anomaly in enumerate(made, start=1):
+            image = as_network_image(anomaly.photo, replace(normals.format, channels=3, bit_depth=8))
+            again.append(found.find(image, anywhere=True))
+            progress("looking at them", done, len(made))
     if not made:
         typer.echo("the product has no components that could be edited: nothing was generated")
         return
-    draw_anomalies(made[:24], [generator.photo(anomaly.source) for anomaly in made[:24]], out / "sheet.png")
+    originals = [generator.photo(anomaly.source) for anomaly in made]
+    draw_anomalies(made[:24], originals[:24], out / "sheet.png")
+    quality = edit_quality(made, originals, again)
     for change in sorted({anomaly.change for anomaly in made}):
-        typer.echo(f"{sum(anomaly.change == change for anomaly in made):4} {change}")
+        count = sum(anomaly.change == change for anomaly in made)
+        typer.echo(f"{count:4} {change}: found again in {quality.by_change[change]:.0%}")
+    typer.echo(
+        f"the intended component has changed in {quality.intended:.0%}; a pixel changes by {quality.inside:.1f} of 255 "
+        f"within the masks and by {quality.outside:.2f} without"
+    )
     typer.echo(f"{len(made)} images: {out}\nto look at: {out / 'sheet.png'}")
 
 

@@ -75,16 +75,22 @@ class Components:
         self._names = [(number, mode) for number, group in enumerate(groups) for mode in range(len(group))]
         self.components = tuple(pieces.component(group, chosen) for group in groups)
 
-    def find(self, image: Tensor) -> list[Instance]:
-        """The components that a network image (1, 3, 256, 256) shows, the largest first."""
+    def find(self, image: Tensor, *, anywhere: bool = False) -> list[Instance]:
+        """The components that a network image (1, 3, 256, 256) shows, the largest first.
+
+        Args:
+            image: to look at.
+            anywhere: also far from where good images show them, every piece as the component it is most like.
+        """
         if not self.components:
             return []
         look = self._surfaces.look(image)
         found = []
         for mask in shapes(look.labels):
-            distance = np.linalg.norm(self._kinds - _describe(mask, look), axis=1)
+            difference = self._kinds - _describe(mask, look)
+            distance = np.linalg.norm(difference[:, : -2 if anywhere else None], axis=1)
             nearest = int(distance.argmin())
-            if distance[nearest] < REACH:
+            if anywhere or distance[nearest] < REACH:
                 found.append((float(distance[nearest]), Instance(*self._names[nearest], mask)))
         return sorted(_without_doubles(found), key=lambda instance: -np.count_nonzero(instance.mask))
 

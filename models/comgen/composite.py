@@ -11,15 +11,17 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
+from skimage.restoration import inpaint_biharmonic
 
 Photo: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3) RGB
 Mask: TypeAlias = npt.NDArray[np.bool_]  # (H, W)
 Field: TypeAlias = npt.NDArray[np.float32]
 
-RIM = 0.012  # of the image's longer side: how far round a piece its shadow and the edge's blur reach
+RIM = 0.016  # of the image's longer side: how far round a piece its shadow and the edge's blur reach
 FEATHER = 0.004  # of the longer side
 RING = 0.02  # of the longer side: the surroundings that a filling must match
 SHIFTS = 60  # places of the image itself that are tried as a filling
+PAINTED_SIDE = 48  # pixels, of a piece that is painted
 ERODED = 3  # pixels that OpenCV's cloning takes off the mask's rim
 POOR_MATCH = 0.12  # of the range, mean difference in the ring, beyond which nothing real fits
 
@@ -92,7 +94,7 @@ def paste(photo: Photo, piece: Piece, centre: tuple[float, float]) -> tuple[Phot
     inner = slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
     pixels, alpha, mask = piece.pixels[inner], piece.alpha[inner], piece.mask[inner]
     under = photo[rows, columns].astype(np.float32)
-    rim = (alpha > 0) & ~mask
+    rim = (alpha > 0) & (alpha < 0.5) & ~mask
     if rim.any():  # light differs from place to place: shift the piece by as much as its surroundings differ
         shift = np.clip((under[rim].mean(axis=0) - pixels[rim].mean(axis=0)), -25, 25)
         pixels = pixels + shift
@@ -127,8 +129,7 @@ def fill(
     candidates += [(moved, _mismatch(photo, moved, ring)) for moved in _shifted(photo, hole, occupied | mask, rng)]
     best = min(candidates, key=lambda item: item[1], default=None)
     if best is None or best[1] > POOR_MATCH:
-        painted = cv2.inpaint(photo, hole.astype(np.uint8), 3, cv2.INPAINT_TELEA)
-        return np.asarray(painted, np.uint8)
+        return overlay(photo, _painted(photo, hole), hole)
     return blend(photo, best[0], hole)
 
 
@@ -186,6 +187,23 @@ def reach(photo: Photo, share: float) -> int:
     """A share of the photograph's longer side in pixels, at least one."""
     longest: int = max(photo.shape)
     return max(1, round(share * longest))
+
+
+def _painted(photo: Photo, hole: Mask) -> Photo:
+    """The surroundings continued into a hole, smoothly (biharmonic), as coarsely as their course needs."""
+    margin = reach(photo, RING)
+    rows, columns = (slice(max(line.min() - margin, 0), line.max() + margin + 1) for line in np.nonzero(hole))
+    cut, inside = photo[rows, columns], hole[rows, columns]
+    scale = min(1.0, PAINTED_SIDE / max(inside.shape[0], inside.shape[1]))
+    size = max(round(scale * inside.shape[1]), 4), max(round(scale * inside.shape[0]), 4)
+    small = cv2.resize(cut, size, interpolation=cv2.INTER_AREA)
+    covered = cv2.resize(inside.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    if covered.all():
+        return photo
+    continued = (255 * inpaint_biharmonic(small, covered, channel_axis=-1)).astype(np.uint8)
+    result = photo.copy()
+    result[rows, columns] = cv2.resize(continued, cut.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return result
 
 
 def _mismatch(photo: Photo, other: Photo, ring: Mask) -> float:

@@ -30,7 +30,7 @@ from models.progress import Progress
 GALLERY = 40  # good images that are edited and that lend their parts
 TRIES = 30  # draws for one anomaly
 OTHERS = 8  # good images that are asked for a filling
-SEEN = 12  # of 255: a change of one pixel that can be seen
+SEEN = 20  # of 255: a change of one pixel that can be seen
 LEAST_SEEN = 0.25  # share of a defect's pixels that must have changed by that much: less is invisible
 
 
@@ -40,12 +40,17 @@ class Anomaly:
 
     photo: Photo
     masks: tuple[Mask, ...]  # defect by defect
-    change: Change
+    modification: Modification
     before: str  # prompts
     after: str
     source: int  # of the good images
     reference: int | None  # the good image that lent something
     seed: int
+
+    @property
+    def change(self) -> Change:
+        """What was done."""
+        return self.modification.change
 
 
 class Generator:
@@ -98,9 +103,7 @@ class Generator:
                 if drawn and edited:
                     before, after = drawn.words(self.population.images[image], self._names)
                     lender = None if drawn.other_image is None else self._chosen[drawn.other_image]
-                    yield Anomaly(
-                        edited.photo, edited.masks, change, before, after, self._chosen[image], lender, number
-                    )
+                    yield Anomaly(edited.photo, edited.masks, drawn, before, after, self._chosen[image], lender, number)
                     break
             progress("generating", number + 1, count)
 

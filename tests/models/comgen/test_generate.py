@@ -12,6 +12,7 @@ from models.comgen.dataset import write_anomalies
 from models.comgen.generate import Anomaly, Generator
 from models.comgen.population import Population, centre
 from models.comgen.prompts import CHANGES, Modification, is_anomalous, modify
+from models.comgen.quality import component_iou, edit_quality
 from models.comgen.sheet import draw_anomalies, draw_components
 from models.comgen.vocabulary import read_vocabulary, suggest
 from models.data import DataError
@@ -63,6 +64,33 @@ def test_the_prompt_says_what_was_done(anomalies: list[Anomaly]) -> None:
         assert anomaly.before != anomaly.after
     dropped = next(anomaly for anomaly in anomalies if anomaly.change == "drop")
     assert len(dropped.after) < len(dropped.before)
+
+
+def test_a_change_is_found_again_where_it_was_made_and_only_there(
+    generator: Generator, components: Components, anomalies: list[Anomaly]
+) -> None:
+    made = [anomaly for anomaly in anomalies if anomaly.change in {"drop", "duplicate", "move"}]
+    originals = [generator.photo(anomaly.source) for anomaly in made]
+
+    after = edit_quality(made, originals, [components.find(network(anomaly.photo), anywhere=True) for anomaly in made])
+    assert after.intended > 0.8
+    assert after.inside > 20
+    assert after.outside < 2
+    unchanged = [components.find(network(original)) for original in originals]
+    assert edit_quality(made, originals, unchanged).intended == 0
+
+
+def test_components_are_measured_against_the_true_ones(components: Components) -> None:
+    found, truth = [], []
+    for seed in range(200, 204):
+        picture, discs, plate = photo(seed)
+        found.append(components.find(network(picture)))
+        truth.append((discs + 2 * plate).astype(np.uint8))
+
+    measured = component_iou(found, truth)
+    assert measured[1] > 0.8
+    assert measured[2] > 0.8
+    assert component_iou(found, [np.roll(item, 90, axis=0) for item in truth])[2] < 0.3
 
 
 def test_the_same_seed_makes_the_same_anomalies(generator: Generator, anomalies: list[Anomaly]) -> None:
