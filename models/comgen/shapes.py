@@ -6,7 +6,6 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from models.comgen.surfaces import Labels
 
@@ -53,11 +52,18 @@ def _pieces(labels: Labels) -> Iterator[tuple[Mask, bool]]:
     for surface in np.unique(labels):
         closed = cv2.morphologyEx((labels == surface).astype(np.uint8), cv2.MORPH_CLOSE, _CLOSE)
         for patch in _connected(closed, LEAST, 1.0):
-            filled = ndimage.binary_fill_holes(patch)
+            filled = _filled(patch)
             if patch.mean() >= GROUND:
                 yield from ((hole, True) for hole in _opened(filled & ~patch))
             if filled.sum() < (1 + MOST) * patch.sum() and not _touches_border(patch):
                 yield from ((piece, False) for piece in _opened(patch))
+
+
+def _filled(patch: Mask) -> Mask:
+    """The patch with what it encloses."""
+    outline, _ = cv2.findContours(patch.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    drawn = cv2.drawContours(np.zeros(patch.shape, np.uint8), outline, -1, 1, cv2.FILLED)
+    return np.asarray(drawn > 0)
 
 
 def _opened(mask: Mask) -> Iterator[Mask]:
