@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.coreset import greedy_coreset
 from models.data import Image
 from models.evaluate import Scored
 from models.grid import NETWORK_SIDE
@@ -100,30 +101,6 @@ class PatchCore:
         others = torch.cdist(patch[None], self._bank[around])[0]
         own = (patch - nearest).norm()
         return 1 - torch.exp(own - torch.logsumexp(others, dim=0))
-
-
-@torch.inference_mode()
-def greedy_coreset(
-    patches: Tensor, count: int, random: torch.Generator, progress: Progress, *, width: int = 64
-) -> Tensor:
-    """Indices (count,) of patches (n, C) that leave none far away: each is the one furthest from all before (k-centre).
-
-    Distances are taken after a random projection to so many dimensions, which nearly keeps them.
-    """
-    projection = torch.randn(patches.shape[1], width, generator=random) / width**0.5
-    projected = (patches - patches.mean(dim=0)) @ projection
-    squares = projected.square().sum(dim=1)
-    distances = torch.full_like(squares, torch.inf)
-    chosen = torch.empty(count, dtype=torch.long)
-    index = int(torch.randint(len(patches), (), generator=random))
-    for done in range(count):
-        chosen[done] = index
-        to_index = squares + squares[index] - 2 * (projected @ projected[index])
-        torch.minimum(distances, to_index, out=distances)
-        index = int(distances.argmax())
-        if done % 100 == 99 or done + 1 == count:
-            progress("choosing patches", done + 1, count)
-    return chosen
 
 
 def _milliseconds_since(started: float) -> float:
