@@ -1,7 +1,9 @@
-"""Two methods to compare with, fitted in seconds: if they do as well, nothing more is needed. Know no test data."""
+"""Methods to compare with, fitted in seconds or minutes: if one does as well, no more is needed. Know no test data."""
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -9,10 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.anomalies import MAKES, Drawn
 from models.coreset import greedy_coreset
+from models.csda import Csda, image_score
+from models.csda_fit import CsdaSchedule, fit_csda
 from models.data import Image
 from models.evaluate import Scored
-from models.grid import NETWORK_SIDE
+from models.grid import GRID, NETWORK_SIDE
+from models.loop import denormals_as_zero
 from models.normals import Normals, as_network_image
 from models.progress import Progress
 from models.teacher import Lite0Teacher
@@ -101,6 +107,35 @@ class PatchCore:
         others = torch.cdist(patch[None], self._bank[around])[0]
         own = (patch - nearest).norm()
         return 1 - torch.exp(own - torch.logsumexp(others, dim=0))
+
+
+class CsdaAlone:
+    """CSDA without the other scores, learned from one kind of made anomalies: what that kind is worth."""
+
+    STEPS = 500
+
+    def __init__(self, normals: Normals, anomalies: str, *, seed: int, progress: Progress) -> None:
+        """Learn from anomalies of a kind in `MAKES`."""
+        self._format = normals.format
+        self._teacher = Lite0Teacher()
+        self._region = torch.ones(1, 1, GRID, GRID)
+        torch.manual_seed(seed)
+        self._csda = Csda(self._teacher.scale_channels)
+        schedule = CsdaSchedule(self.STEPS, seed)
+        drawn = Drawn(normals.train, MAKES[anomalies], seed=seed, count=schedule.anomalies)
+        with TemporaryDirectory(prefix="csda-") as work, denormals_as_zero():
+            fit_csda(
+                self._csda, self._teacher, normals.train, drawn, self._region, schedule,
+                checkpoint=Path(work) / "checkpoint.pt", key="", progress=progress,
+            )  # fmt: skip
+
+    @torch.inference_mode()
+    def __call__(self, image: Image) -> Scored:
+        """The image score is the mean of the highest logits, the map (64, 64) all of them."""
+        started = time.perf_counter()
+        logits = self._csda(self._teacher.scales(as_network_image(image, self._format)), self._region)[0]
+        score = float(image_score(logits, self._region))
+        return Scored(score, logits.numpy(), {}, _milliseconds_since(started))
 
 
 def _milliseconds_since(started: float) -> float:
