@@ -18,8 +18,12 @@ from inspector.cli import app
 from inspector.sample import write_dataset
 from models import calibrate
 from models.detector import Detector
+from models.method import HEADS, Method
 from models.normals import ImageFormat
+from models.resize import network_image
 from models.trained import STEPS
+
+from ..models.tiny import use_tiny_networks
 
 FORMAT = ImageFormat(height=60, width=90, channels=3, bit_depth=8)
 
@@ -46,6 +50,25 @@ def test_the_graph_is_the_network_for_images_of_any_size(detector: Detector, gra
     found = parity.measure(detector, graph, [image(60, 90), image(300, 200), image(256, 256)])
     assert found.images == 3
     assert found.max_map_difference < 1e-4
+
+
+@pytest.mark.timeout(300)
+def test_the_graph_with_csda_is_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its references are found in the graph as they are here; the other networks are tiny, for speed."""
+    use_tiny_networks(monkeypatch)
+    torch.manual_seed(0)
+    detector = Detector(Method(heads=(*HEADS, "csda"))).eval()
+    assert detector.csda is not None
+    images = [image(60 + index, 90) for index in range(12)]
+    with torch.inference_mode():
+        scales = [detector.teacher.scales(network_image(torch.from_numpy(pixels))) for pixels in images]
+        detector.csda.references.remember(scales, seed=0)
+    detector.map_weight[-1] = 1
+    export_onnx(detector, FORMAT, tmp_path / "model.onnx")
+    moved = np.roll(images[1], 1, axis=1)
+    proof = parity.measure(detector, tmp_path / "model.onnx", [images[0], moved, image(200, 300)])
+    assert proof.max_map_difference < 1e-4
+    assert proof.max_score_difference < 1e-3
 
 
 @pytest.mark.timeout(300)
