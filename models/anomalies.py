@@ -108,6 +108,8 @@ MAKES: dict[str, Make] = {"cutpaste": cut_paste, "perlin": perlin}
 KIN: dict[str, frozenset[str]] = {  # fakes that look like them: what has learned from them is not judged by these
     "cutpaste": frozenset({"cut and paste", "stranger"}),
     "perlin": frozenset({"foreign surface", "stain"}),
+    "comgen": frozenset({"cut and paste", "stranger", "missing", "mismatched"}),
+    "comgen-any": frozenset({"cut and paste", "stranger", "missing", "mismatched"}),
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.anomalies import MAKES, Drawn
+from models.comgen.examples import anomalies_of
 from models.coreset import greedy_coreset
 from models.csda import Csda, image_score
 from models.csda_fit import CsdaSchedule, fit_csda
@@ -115,14 +115,14 @@ class CsdaAlone:
     STEPS = 500
 
     def __init__(self, normals: Normals, anomalies: str, *, seed: int, progress: Progress) -> None:
-        """Learn from anomalies of a kind in `MAKES`."""
+        """Learn from anomalies of a kind that `anomalies_of` knows."""
         self._format = normals.format
         self._teacher = Lite0Teacher()
         self._region = torch.ones(1, 1, GRID, GRID)
         torch.manual_seed(seed)
         self._csda = Csda(self._teacher.scale_channels)
         schedule = CsdaSchedule(self.STEPS, seed)
-        drawn = Drawn(normals.train, MAKES[anomalies], seed=seed, count=schedule.anomalies)
+        drawn = anomalies_of(anomalies, normals, schedule.anomalies, seed=seed, progress=progress)
         with TemporaryDirectory(prefix="csda-") as work, denormals_as_zero():
             fit_csda(
                 self._csda, self._teacher, normals.train, drawn, self._region, schedule,

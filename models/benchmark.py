@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from models.anomalies import MAKES
 from models.baselines import CsdaAlone, PatchCore, Thumbnail
 from models.calibrate import choose_threshold
+from models.comgen.examples import COMGEN, COMGEN_ANY
 from models.data import Image, NormalImages, normal_images, read_image, test_images
 from models.evaluate import Predict, Scored, evaluate
 from models.evaluation import Evaluation
@@ -27,7 +28,7 @@ from models.progress import Progress, silent
 from models.train import train
 from models.trained import STEPS, Budget, Trained, TrainSettings
 
-CSDA_ALONE = {f"csda-{kind}": kind for kind in MAKES}
+CSDA_ALONE = {f"csda-{kind}": kind for kind in (*MAKES, COMGEN_ANY, COMGEN)}
 BASELINES = ("thumbnail", "patchcore", *CSDA_ALONE)
 METHODS = (*BASELINES, *NAMED, *ABLATION)
 SEEDLESS = frozenset({"thumbnail"})

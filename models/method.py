@@ -40,7 +40,9 @@ class Method:
     sigmoid: bool = True  # on each normalised map before they are combined
     whitening: bool = True  # differences as Mahalanobis distances among good images; else plain squares (Eq 1)
     heads: tuple[Head, ...] = HEADS  # scores beside the maps'; "csda" may be added
-    anomalies: Literal["cutpaste", "perlin"] = "cutpaste"  # made of good images, that CSDA learns from
+    anomalies: Literal["cutpaste", "perlin", "comgen", "comgen-any"] = (
+        "cutpaste"  # made of good images, that CSDA learns from
+    )
 
 
 SHIPPED_TEACHERS = ("lite0", "pdn")
@@ -59,6 +61,7 @@ NAMED: dict[str, Method] = {
     "inspector-pdn": Method(teacher="pdn"),
     "inspector+csda-cutpaste": Method(heads=(*HEADS, "csda")),
     "inspector+csda-perlin": Method(heads=(*HEADS, "csda"), anomalies="perlin"),
+    "inspector+csda-comgen": Method(heads=(*HEADS, "csda"), anomalies="comgen"),
 }
 ABLATION: dict[str, Method] = {  # the report's Table 4, row by row
     "bare": _BARE,

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.anomalies import MAKES, Drawn
 from models.calibrate import ThresholdChoice, calibrate, choose_threshold, evenly
+from models.comgen.examples import anomalies_of
 from models.csda_fit import fit_csda
 from models.data import DataError, Image
 from models.detector import Detector
@@ -106,7 +106,7 @@ def compare(
         detector.csda,
         detector.teacher,
         normals.train,
-        Drawn(normals.train, MAKES[settings.method.anomalies], seed=settings.seed, count=schedule.anomalies),
+        anomalies_of(settings.method.anomalies, normals, schedule.anomalies, seed=settings.seed, progress=progress),
         detector.region,
         schedule,
         checkpoint=checkpoint,

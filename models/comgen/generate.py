@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
@@ -64,6 +65,8 @@ class Generator:
         components: Components,
         names: Sequence[str],
         progress: Progress,
+        *,
+        longest: int | None = None,
     ) -> None:
         """Look at good images.
 
@@ -74,7 +77,10 @@ class Generator:
             components: of the product.
             names: of the components.
             progress: told how many images are looked at.
+            longest: pixels of the longer side to shrink the images to; None: their own size.
         """
+        self._longest = longest
+        self._shrunk: dict[int, Photo] = {}
         self._chosen = np.linspace(0, len(paths) - 1, min(GALLERY, len(paths))).round().astype(int).tolist()
         self._paths, self._format, self._names = paths, image_format, names
         found = []
@@ -183,10 +189,22 @@ class Generator:
             photo = fill(photo, upscaled(part.mask, size), others, occupied, rng)
         return photo
 
+    def source(self, image: int) -> int:
+        """Which of the good images an image of the population is."""
+        return int(self._chosen[image])
+
     def photo(self, source: int) -> Photo:
-        """One of the good images in 8 bit RGB, at its own size."""
+        """One of the good images in 8 bit RGB."""
+        if source in self._shrunk:
+            return self._shrunk[source]
         pixels = to_uint8(read_image(self._paths[source]), self._format.bit_depth)
-        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        colour = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        if self._longest is None or max(colour.shape[0], colour.shape[1]) <= self._longest:
+            return colour
+        scale = self._longest / max(colour.shape[0], colour.shape[1])
+        size = max(1, round(scale * colour.shape[1])), max(1, round(scale * colour.shape[0]))
+        self._shrunk[source] = np.asarray(cv2.resize(colour, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return self._shrunk[source]
 
 
 def _size(photo: Photo) -> tuple[int, int]:
