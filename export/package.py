@@ -88,7 +88,7 @@ def _fill(folder: Path, trained: Trained) -> None:
             input=InputSpec(**asdict(record.format)),
             map_height=NETWORK_SIDE,
             map_width=NETWORK_SIDE,
-            parts=trained.detector.PARTS,
+            parts=trained.detector.parts,
             threshold=Threshold(**asdict(threshold)),
             parity=proof,
             self_test=self_test,

@@ -156,6 +156,112 @@ def train(
     show_bundle(bundle)
 
 
+@app.command(rich_help_panel=LEARNING, epilog="Example: inspector components images/kit_tray --out kit_components")
+@plainly
+def components(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option("--out", help="folder for the contact sheet and the vocabulary")],
+    images: Annotated[int, typer.Option(help="how many images the sheet shows", min=1, max=48)] = 12,
+    seed: Annotated[int, typer.Option(help="the same seed and images give the same components", min=0)] = 0,
+) -> None:
+    """Find what a product is made of, without labels, and show it: components.png and vocabulary.toml.
+
+    Look at the picture, then write the names that you use into vocabulary.toml; they are kept when you run this again.
+    """
+    from models.comgen.components import Components
+    from models.comgen.quality import component_iou, true_components
+    from models.comgen.sheet import draw_components
+    from models.comgen.vocabulary import explain, read_vocabulary, suggest
+    from models.normals import load_normals
+
+    names, sheet = out / "vocabulary.toml", out / "components.png"
+    with progress_bars() as progress:
+        normals = load_normals(dataset, seed=seed, progress=progress)
+        found = Components(normals.train, seed=seed, progress=progress)
+        count = len(found.components)
+        if names.exists():
+            vocabulary = read_vocabulary(names, normals.fingerprint, count)
+        else:
+            vocabulary = suggest(normals.fingerprint, found.components)
+        shown = []
+        for done, image in enumerate(normals.validation[:images], start=1):
+            shown.append((image, found.find(image)))
+            progress("drawing", done, min(images, len(normals.validation)))
+        out.mkdir(parents=True, exist_ok=True)
+        draw_components(shown, found.components, vocabulary.names, sheet)
+        if not names.exists():
+            vocabulary.write(names, found.components)
+    for number, (name, component) in enumerate(zip(vocabulary.names, found.components, strict=True)):
+        typer.echo(f"{number:3} {name}: {explain(component)}")
+    if not found.components:
+        typer.echo("no part of the images recurs: the product has no components to edit; surfaces are still inspected")
+    typer.echo(f"picture: {sheet}\nnames to edit: {names}")
+    truth = [dataset / "components" / path.relative_to(dataset.resolve()) for path in normals.paths.validation[:images]]
+    if shown and all(path.with_suffix(".png").exists() for path in truth):
+        overlaps = component_iou([instances for _, instances in shown], [true_components(path) for path in truth])
+        typer.echo(f"true components are known here: mean IoU {sum(overlaps.values()) / len(overlaps):.3f} over them")
+        typer.echo(", ".join(f"{number}: {value:.2f}" for number, value in overlaps.items()))
+
+
+@app.command(rich_help_panel=LEARNING, epilog="Example: inspector generate images/kit_tray --out kit_anomalies")
+@plainly
+def generate(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option("--out", help="folder for the images, in the LOCO layout")],
+    count: Annotated[int, typer.Option(help="how many images", min=1)] = 60,
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="vocabulary.toml of inspector components, with your names", exists=True)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="the same seed and images give the same anomalies", min=0)] = 0,
+    rare: Annotated[bool, typer.Option("--rare/--any", help="prefer places where parts are seldom seen")] = True,
+) -> None:
+    """Make anomalies from good images: parts missing, doubled, moved, swapped, of the wrong kind; with exact masks.
+
+    Writes images, a mask for each defect, labels.csv (what was done to which image) and sheet.png to look at.
+    """
+    from dataclasses import replace
+
+    from models.comgen.components import Components
+    from models.comgen.dataset import write_anomalies
+    from models.comgen.generate import Generator
+    from models.comgen.quality import edit_quality
+    from models.comgen.sheet import draw_anomalies
+    from models.comgen.vocabulary import read_vocabulary, suggest
+    from models.normals import as_network_image, load_normals
+
+    with progress_bars() as progress:
+        normals = load_normals(dataset, seed=seed, progress=progress)
+        found = Components(normals.train, seed=seed, progress=progress)
+        words = (
+            read_vocabulary(vocabulary, normals.fingerprint, len(found.components))
+            if vocabulary
+            else suggest(normals.fingerprint, found.components)
+        )
+        generator = Generator(normals.paths.train, normals.train, normals.format, found, words.names, progress)
+        made = write_anomalies(
+            generator.generate(count, seed=seed, rare=rare, progress=progress), normals.paths.train, out
+        )
+        again = []
+        for done, anomaly in enumerate(made, start=1):
+            image = as_network_image(anomaly.photo, replace(normals.format, channels=3, bit_depth=8))
+            again.append(found.find(image, anywhere=True))
+            progress("looking at them", done, len(made))
+    if not made:
+        typer.echo("the product has no components that could be edited: nothing was generated")
+        return
+    originals = [generator.photo(anomaly.source) for anomaly in made]
+    draw_anomalies(made[:24], originals[:24], out / "sheet.png")
+    quality = edit_quality(made, originals, again)
+    for change in sorted({anomaly.change for anomaly in made}):
+        count = sum(anomaly.change == change for anomaly in made)
+        typer.echo(f"{count:4} {change}: found again in {quality.by_change[change]:.0%}")
+    typer.echo(
+        f"the intended component has changed in {quality.intended:.0%}; a pixel changes by {quality.inside:.1f} of 255 "
+        f"within the masks and by {quality.outside:.2f} without"
+    )
+    typer.echo(f"{len(made)} images: {out}\nto look at: {out / 'sheet.png'}")
+
+
 @app.command(rich_help_panel=LEARNING, epilog="Example: inspector distill photographs --out teacher.safetensors")
 @plainly
 def distill(

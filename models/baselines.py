@@ -1,7 +1,9 @@
-"""Two methods to compare with, fitted in seconds: if they do as well, nothing more is needed. Know no test data."""
+"""Methods to compare with, fitted in seconds or minutes: if one does as well, no more is needed. Know no test data."""
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -9,9 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.comgen.examples import anomalies_of
+from models.coreset import greedy_coreset
+from models.csda import Csda, image_score
+from models.csda_fit import CsdaSchedule, fit_csda
 from models.data import Image
 from models.evaluate import Scored
-from models.grid import NETWORK_SIDE
+from models.grid import GRID, NETWORK_SIDE
+from models.loop import denormals_as_zero
 from models.normals import Normals, as_network_image
 from models.progress import Progress
 from models.teacher import Lite0Teacher
@@ -102,28 +109,33 @@ class PatchCore:
         return 1 - torch.exp(own - torch.logsumexp(others, dim=0))
 
 
-@torch.inference_mode()
-def greedy_coreset(
-    patches: Tensor, count: int, random: torch.Generator, progress: Progress, *, width: int = 64
-) -> Tensor:
-    """Indices (count,) of patches (n, C) that leave none far away: each is the one furthest from all before (k-centre).
+class CsdaAlone:
+    """CSDA without the other scores, learned from one kind of made anomalies: what that kind is worth."""
 
-    Distances are taken after a random projection to so many dimensions, which nearly keeps them.
-    """
-    projection = torch.randn(patches.shape[1], width, generator=random) / width**0.5
-    projected = (patches - patches.mean(dim=0)) @ projection
-    squares = projected.square().sum(dim=1)
-    distances = torch.full_like(squares, torch.inf)
-    chosen = torch.empty(count, dtype=torch.long)
-    index = int(torch.randint(len(patches), (), generator=random))
-    for done in range(count):
-        chosen[done] = index
-        to_index = squares + squares[index] - 2 * (projected @ projected[index])
-        torch.minimum(distances, to_index, out=distances)
-        index = int(distances.argmax())
-        if done % 100 == 99 or done + 1 == count:
-            progress("choosing patches", done + 1, count)
-    return chosen
+    STEPS = 500
+
+    def __init__(self, normals: Normals, anomalies: str, *, seed: int, progress: Progress) -> None:
+        """Learn from anomalies of a kind that `anomalies_of` knows."""
+        self._format = normals.format
+        self._teacher = Lite0Teacher()
+        self._region = torch.ones(1, 1, GRID, GRID)
+        torch.manual_seed(seed)
+        self._csda = Csda(self._teacher.scale_channels)
+        schedule = CsdaSchedule(self.STEPS, seed)
+        drawn = anomalies_of(anomalies, normals, schedule.anomalies, seed=seed, progress=progress)
+        with TemporaryDirectory(prefix="csda-") as work, denormals_as_zero():
+            fit_csda(
+                self._csda, self._teacher, normals.train, drawn, self._region, schedule,
+                checkpoint=Path(work) / "checkpoint.pt", key="", progress=progress,
+            )  # fmt: skip
+
+    @torch.inference_mode()
+    def __call__(self, image: Image) -> Scored:
+        """The image score is the mean of the highest logits, the map (64, 64) all of them."""
+        started = time.perf_counter()
+        logits = self._csda(self._teacher.scales(as_network_image(image, self._format)), self._region)[0]
+        score = float(image_score(logits, self._region))
+        return Scored(score, logits.numpy(), {}, _milliseconds_since(started))
 
 
 def _milliseconds_since(started: float) -> float:

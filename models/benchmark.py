@@ -14,19 +14,22 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from models.baselines import PatchCore, Thumbnail
+from models.anomalies import MAKES
+from models.baselines import CsdaAlone, PatchCore, Thumbnail
 from models.calibrate import choose_threshold
+from models.comgen.examples import COMGEN, COMGEN_ANY
 from models.data import Image, NormalImages, normal_images, read_image, test_images
 from models.evaluate import Predict, Scored, evaluate
 from models.evaluation import Evaluation
 from models.localisation import LOGICAL, STRUCTURAL
 from models.method import ABLATION, NAMED
-from models.normals import as_graph_image, load_normals
+from models.normals import Normals, as_graph_image, load_normals
 from models.progress import Progress, silent
 from models.train import train
 from models.trained import STEPS, Budget, Trained, TrainSettings
 
-BASELINES = ("thumbnail", "patchcore")
+CSDA_ALONE = {f"csda-{kind}": kind for kind in (*MAKES, COMGEN_ANY, COMGEN)}
+BASELINES = ("thumbnail", "patchcore", *CSDA_ALONE)
 METHODS = (*BASELINES, *NAMED, *ABLATION)
 SEEDLESS = frozenset({"thumbnail"})
 FALSE_REJECT_TARGET = 0.01
@@ -207,9 +210,17 @@ def _fit(dataset: Path, method: str, seed: int, budget: Budget | None, progress:
         return _Fitted(_prediction_of(trained), trained.record.threshold.value, trained.record.seconds)
     normals = load_normals(dataset, seed=seed, progress=progress)
     started = time.monotonic()
-    predict = Thumbnail(normals) if method == "thumbnail" else PatchCore(normals, seed=seed, progress=progress)
+    predict = _baseline(method, normals, seed, progress)
     seconds = time.monotonic() - started
     return _Fitted(predict, _threshold(predict, normals.paths, progress), seconds)
+
+
+def _baseline(method: str, normals: Normals, seed: int, progress: Progress) -> Predict:
+    if method == "thumbnail":
+        return Thumbnail(normals)
+    if method == "patchcore":
+        return PatchCore(normals, seed=seed, progress=progress)
+    return CsdaAlone(normals, CSDA_ALONE[method], seed=seed, progress=progress)
 
 
 def _prediction_of(trained: Trained) -> Predict:
@@ -220,7 +231,7 @@ def _prediction_of(trained: Trained) -> Predict:
         anomaly_map, score, parts = trained.detector(pixels)
         fitted = ("maps", *trained.record.settings.method.heads)
         named = {
-            name: part for name, part in zip(trained.detector.PARTS, parts.tolist(), strict=True) if name in fitted
+            name: part for name, part in zip(trained.detector.parts, parts.tolist(), strict=True) if name in fitted
         }
         return Scored(score.item(), anomaly_map.numpy(), named, (time.perf_counter() - started) * 1000)
 

@@ -13,8 +13,10 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.anomalies import KIN
 from models.detector import Detector, Evidence
-from models.fakes import make_fakes
+from models.fakes import Fake, make_fakes
+from models.grid import GRID
 from models.heads import Distance
 
 Scores = npt.NDArray[np.float64]  # (n,)
@@ -62,22 +64,28 @@ def calibrate(
     """
     if not detector.method.whitening and not detector.method.heads:
         train = ()  # the report's maps and their scale need validation images alone
-    fakes = (
-        make_fakes(validation, seed, per_kind=FAKES_PER_KIND, region=detector.region) if detector.method.heads else []
-    )
+    fakes = judging_fakes(detector, validation, seed) if detector.method.heads else []
     total = len(train) + len(validation) + len(fakes)
     if train:
         fit_components(detector, train, seed)
         fit_distances(detector, train, lambda done: progress(done, total))
     good = look(detector, validation, lambda done: progress(len(train) + done, total))
-    fit_maps(detector, good.distances)
+    fit_maps(detector, good)
     fake = look(detector, [item.image for item in fakes], lambda done: progress(total - len(fakes) + done, total))
     if fakes:
         choose_maps(detector, good.distances, fake.distances)
+        choose_csda_map(detector, good, fake, [item.mask for item in fakes])
     parts = raw_parts(detector, good)
     fit_parts(detector, parts)
     if fakes:
         choose_parts(detector, parts, raw_parts(detector, fake))
+
+
+def judging_fakes(detector: Detector, validation: Sequence[Tensor], seed: int) -> list[Fake]:
+    """Makeshift anomalies to choose by; without those that look like what CSDA has learned from, if there is CSDA."""
+    fakes = make_fakes(validation, seed, per_kind=FAKES_PER_KIND, region=detector.region)
+    kin = KIN[detector.method.anomalies] if detector.csda else frozenset()
+    return [fake for fake in fakes if fake.kind not in kin]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,7 +108,7 @@ def look(detector: Detector, images: Sequence[Tensor], progress: Callable[[int],
 
 
 def raw_parts(detector: Detector, looks: Looks) -> Tensor:
-    """(n, len(PARTS)), not yet on one scale."""
+    """(n, len(parts)), not yet on one scale."""
     return torch.stack([detector.raw_parts(*item) for item in zip(looks.evidence, looks.distances, strict=True)])
 
 
@@ -137,7 +145,6 @@ def choose_maps(detector: Detector, good: Tensor, fake: Tensor) -> None:
         good: (n, 3, 64, 64) distances of validation images.
         fake: (m, 3, 64, 64) distances of edited ones.
     """
-    patch = detector.map_weight[2].clone()
     options = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)]
     beaten = []
     for option in options:
@@ -145,7 +152,48 @@ def choose_maps(detector: Detector, good: Tensor, fake: Tensor) -> None:
         scores, fake_scores = (torch.stack([detector.raw_map_parts(item)[0] for item in maps]) for maps in (good, fake))
         beaten.append(wins(scores, fake_scores))
     chosen = options[choose_largest(np.stack(beaten), [sum(option) for option in options])]
-    detector.map_weight.copy_(torch.cat([torch.tensor(chosen).view(2, 1, 1), patch[None]]))
+    detector.map_weight[:2] = torch.tensor(chosen).view(2, 1, 1)
+
+
+def choose_csda_map(detector: Detector, good: Looks, fake: Looks, masks: Sequence[Tensor]) -> None:
+    """Let CSDA's map into the anomaly map if edits then stand out better, by more than a standard error.
+
+    An edit stands out from a good image as far as its mean is above that image's highest cells (`MAP_QUANTILES`).
+
+    Args:
+        detector: whose `map_weight` is written.
+        good: of validation images.
+        fake: of edited ones.
+        masks: (256, 256) each, where they were edited.
+    """
+    if not detector.csda:
+        return
+    inspected = detector.region[0, 0]
+    beaten = []
+    for weight in (0.0, 1.0):
+        detector.map_weight[-1] = weight
+        ordinary = [
+            anomaly_map[inspected.bool()].quantile(MAP_QUANTILES[1]) for anomaly_map in anomaly_maps(detector, good)
+        ]
+        shown = [
+            (anomaly_map * cells).sum() / cells.sum().clamp(min=1e-6)
+            for anomaly_map, cells in zip(
+                anomaly_maps(detector, fake), (in_cells(mask) * inspected for mask in masks), strict=True
+            )
+        ]
+        beaten.append(wins(torch.stack(ordinary), torch.stack(shown)))
+    detector.map_weight[-1] = float(choose_largest(np.stack(beaten), [1, 0]))  # of equal ones, the smaller map
+
+
+def anomaly_maps(detector: Detector, looks: Looks) -> list[Tensor]:
+    """(64, 64) of each image."""
+    together = zip(looks.evidence, looks.distances, strict=True)
+    return [detector.anomaly_map(detector.shown_maps(*one))[0] for one in together]
+
+
+def in_cells(mask: Tensor) -> Tensor:
+    """(256, 256) -> (64, 64), the mean over each cell."""
+    return F.avg_pool2d(mask[None, None], mask.shape[-1] // GRID)[0, 0]
 
 
 def choose_parts(detector: Detector, good: Tensor, fake: Tensor) -> None:
@@ -156,8 +204,8 @@ def choose_parts(detector: Detector, good: Tensor, fake: Tensor) -> None:
 
     Args:
         detector: whose `part_weight` names the parts that take part, and is written.
-        good: (n, len(PARTS)) raw parts of validation images.
-        fake: (m, len(PARTS)) raw parts of edited ones.
+        good: (n, len(parts)) raw parts of validation images.
+        fake: (m, len(parts)) raw parts of edited ones.
     """
     active = detector.part_weight.nonzero().flatten().tolist()
     scale = [(values - detector.part_mean) / detector.part_std for values in (good, fake)]
@@ -275,11 +323,12 @@ def whitening_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return whitening
 
 
-def fit_maps(detector: Detector, distances: Tensor) -> None:
-    """EfficientAD's quantile normalisation of each map, over inspected cells of validation images (n, 3, 64, 64)."""
+def fit_maps(detector: Detector, good: Looks) -> None:
+    """EfficientAD's quantile normalisation of each map, over inspected cells of validation images."""
+    shown = torch.stack([detector.shown_maps(*one) for one in zip(good.evidence, good.distances, strict=True)])
     for maps, low, high in (
-        (distances, detector.shown_low, detector.shown_high),
-        (detector.at_place(distances), detector.map_low, detector.map_high),
+        (shown, detector.shown_low, detector.shown_high),
+        (detector.at_place(good.distances), detector.map_low, detector.map_high),
     ):
         pixels = maps[:, :, detector.region[0, 0].bool()].transpose(0, 1).flatten(1).double().numpy()
         found = np.quantile(pixels, MAP_QUANTILES, axis=1)
@@ -288,7 +337,7 @@ def fit_maps(detector: Detector, distances: Tensor) -> None:
 
 
 def fit_parts(detector: Detector, raw: Tensor) -> None:
-    """Trimmed z-norm of each part of the image score on the validation images, raw (n, len(PARTS))."""
+    """Trimmed z-norm of each part of the image score on the validation images, raw (n, len(parts))."""
     for index, values in enumerate(raw.double().numpy().T):
         mean, deviation = trimmed_moments(values)
         detector.part_mean[index] = mean

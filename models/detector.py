@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.csda import Csda, image_score
 from models.data import DataError, Image, to_uint8
 from models.efficientad import AutoEncoder, pdn
 from models.grid import GRID, IMAGENET_MEAN, IMAGENET_STD, NETWORK_SIDE, pad_for_pdn
@@ -27,6 +28,7 @@ class Evidence:
     residuals: Tensor  # (3, C, 64, 64): T - S^T, A - S^A, and T itself
     embedding: Tensor  # (2 C,): the student's and the teacher's features, averaged over the inspected region
     components: Tensor  # (D,): how much of each component there is, and what it looks like
+    logits: Tensor | None = None  # (64, 64): CSDA's, of what differs from the nearest good image; where there is one
 
 
 class Detector(nn.Module):
@@ -34,12 +36,13 @@ class Detector(nn.Module):
 
     `PARTS` are the scores that an image gets, each alone on one scale (deviations of good images): the maximum of
     DFSC's maps; that of the teacher's own map, of how unusual a patch is at its place (PaDiM); the distances of the
-    mean features, the student's with the teacher's or alone (PUAD); the distance of the components. The image score is
-    the root of the squares of those above normal, weighted with 0 or 1.
+    mean features, the student's with the teacher's or alone (PUAD); the distance of the components; the highest logits
+    of CSDA, which a method may do without: then it is not computed. The image score is the root of the squares of those
+    above normal, weighted with 0 or 1.
     """
 
-    MAPS = ("student", "autoencoder", "patch")
-    PARTS = ("maps", "patch", "global", "puad", "components")
+    MAPS = ("student", "autoencoder", "patch")  # and CSDA's in the anomaly map, where there is one
+    PARTS = ("maps", "patch", "global", "puad", "components", "csda")
 
     image_mean: Tensor
     image_std: Tensor
@@ -52,12 +55,12 @@ class Detector(nn.Module):
     place_std: Tensor
     map_low: Tensor  # (3, 1, 1), q0.9 of the good pixels of each map on the scale of its place
     map_high: Tensor  # q0.995
-    shown_low: Tensor  # (3, 1, 1), the same of the distances themselves
+    shown_low: Tensor  # (3 or 4, 1, 1), the same of the distances themselves, and of CSDA's logits
     shown_high: Tensor
-    map_weight: Tensor  # (3, 1, 1), each map's share of the anomaly map; 0 leaves one out
-    part_mean: Tensor  # (len(PARTS),), of good images
+    map_weight: Tensor  # (3 or 4, 1, 1), each map's share of the anomaly map; 0 leaves one out
+    part_mean: Tensor  # (len(parts),), of good images
     part_std: Tensor
-    part_weight: Tensor  # (len(PARTS),), 0 or 1
+    part_weight: Tensor  # (len(parts),), 0 or 1
 
     def __init__(self, method: Method = DEFAULT) -> None:
         super().__init__()
@@ -69,8 +72,11 @@ class Detector(nn.Module):
         self.joint, self.puad = Distance(2 * channels), Distance(channels)
         self.components = Components(channels)
         self.component_distance = Distance(Components.DIMENSION)
-        maps, parts = len(self.MAPS), len(self.PARTS)
-        whitened, active = float(method.whitening), [float(part in ("maps", *method.heads)) for part in self.PARTS]
+        self.csda = Csda(self.teacher.scale_channels) if "csda" in method.heads else None
+        self.parts = self.PARTS if self.csda else self.PARTS[:-1]
+        maps, parts = len(self.MAPS), len(self.parts)
+        shown = maps + bool(self.csda)
+        whitened, active = float(method.whitening), [float(part in ("maps", *method.heads)) for part in self.parts]
         for name, value in {
             "image_mean": IMAGENET_MEAN.clone(),
             "image_std": IMAGENET_STD.clone(),
@@ -83,9 +89,9 @@ class Detector(nn.Module):
             "place_std": torch.ones(maps, GRID, GRID),
             "map_low": torch.zeros(maps, 1, 1),
             "map_high": torch.ones(maps, 1, 1),
-            "shown_low": torch.zeros(maps, 1, 1),
-            "shown_high": torch.ones(maps, 1, 1),
-            "map_weight": torch.tensor([1.0, 1.0, active[1] * whitened]).view(-1, 1, 1),
+            "shown_low": torch.zeros(shown, 1, 1),
+            "shown_high": torch.ones(shown, 1, 1),
+            "map_weight": torch.tensor([1.0, 1.0, active[1] * whitened, 0.0][:shown]).view(-1, 1, 1),
             "part_mean": torch.zeros(parts),
             "part_std": torch.ones(parts),
             "part_weight": torch.tensor(active),
@@ -99,7 +105,7 @@ class Detector(nn.Module):
             image: (H, W, C) uint8, C = 1 grey or 3 RGB.
 
         Returns:
-            anomaly map (256, 256), in 0..1 with `sigmoid`, image score (), parts (len(PARTS),).
+            anomaly map (256, 256), in 0..1 with `sigmoid`, image score (), parts (len(parts),).
         """
         grid_map, score, parts = self.judge(network_image(image))
         anomaly_map = F.interpolate(
@@ -112,7 +118,7 @@ class Detector(nn.Module):
         evidence = self.evidence(image)
         distances = self.distances(evidence.residuals)
         parts = (self.raw_parts(evidence, distances) - self.part_mean) / self.part_std
-        return self.anomaly_map(distances), self.fuse(parts), parts
+        return self.anomaly_map(self.shown_maps(evidence, distances)), self.fuse(parts), parts
 
     def inspect_only(self, region: Image) -> None:
         """Look only where the region (H, W, C) is over half of its range; it covers the image, whatever its size."""
@@ -124,14 +130,16 @@ class Detector(nn.Module):
 
     def evidence(self, image: Tensor) -> Evidence:
         """What the networks say of a network image (1, 3, 256, 256) in 0..1, not calibrated."""
-        teacher = self.teacher_features(image)
+        scales = self.teacher.scales(image)
+        teacher = self.standardise(self.teacher.join(scales))
         normalised = self.normalise(image)
         student_teacher, student_autoencoder = self.student(pad_for_pdn(normalised)).chunk(2, dim=1)
         autoencoder = self.autoencoder(normalised)
         residuals = torch.cat([teacher - student_teacher, autoencoder - student_autoencoder, teacher])
         seen = torch.cat([student_teacher, teacher], dim=1)
         embedding = (seen * self.region).sum(dim=(0, 2, 3)) / self.region.sum()
-        return Evidence(residuals, embedding, self.components(teacher, self.region))
+        logits = self.csda(scales, self.region)[0] if self.csda else None
+        return Evidence(residuals, embedding, self.components(teacher, self.region), logits)
 
     def teacher_features(self, image: Tensor) -> Tensor:
         """(B, 3, 256, 256) in 0..1 -> (B, C, 64, 64), standardised."""
@@ -176,19 +184,25 @@ class Detector(nn.Module):
         normalised = 0.1 * (maps - low) / (high - low)
         return torch.sigmoid(normalised) if self.method.sigmoid else normalised
 
-    def anomaly_map(self, distances: Tensor) -> Tensor:
-        """(3, 64, 64) -> the weighted mean of the scaled maps (1, 64, 64)."""
-        shown = self.scale(distances, self.shown_low, self.shown_high) * self.map_weight
+    def shown_maps(self, evidence: Evidence, distances: Tensor) -> Tensor:
+        """What the anomaly map may be made of, (3 or 4, 64, 64): the distances, and CSDA's logits if there are any."""
+        return distances if evidence.logits is None else torch.cat([distances, evidence.logits[None]])
+
+    def anomaly_map(self, maps: Tensor) -> Tensor:
+        """(3 or 4, 64, 64) -> the weighted mean of the scaled maps (1, 64, 64)."""
+        shown = self.scale(maps, self.shown_low, self.shown_high) * self.map_weight
         return shown.sum(dim=0, keepdim=True) / self.map_weight.sum() * self.region[0]
 
     def raw_parts(self, evidence: Evidence, distances: Tensor) -> Tensor:
-        """The image score's parts before they are brought to one scale, (len(PARTS),)."""
+        """The image score's parts before they are brought to one scale, (len(parts),)."""
+        compared = [] if evidence.logits is None else [image_score(evidence.logits, self.region)]
         return torch.stack(
             [
                 *self.raw_map_parts(distances),
                 self.joint(evidence.embedding),
                 self.puad(evidence.embedding[: evidence.embedding.shape[0] // 2]),
                 self.component_distance(evidence.components),
+                *compared,
             ]
         )
 
@@ -202,10 +216,10 @@ class Detector(nn.Module):
 
     def counted_parts(self) -> tuple[str, ...]:
         """The parts that calibration has found to count for this product."""
-        return tuple(part for part, weight in zip(self.PARTS, self.part_weight.tolist(), strict=True) if weight)
+        return tuple(part for part, weight in zip(self.parts, self.part_weight.tolist(), strict=True) if weight)
 
     def fuse(self, parts: Tensor) -> Tensor:
-        """Parts (..., len(PARTS)) in deviations of good images -> image score (...).
+        """Parts (..., len(parts)) in deviations of good images -> image score (...).
 
         One part that is sure is enough, and doubts of several add up: the root of the sum of squares, each part
         smoothly cut off below what is normal.

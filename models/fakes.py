@@ -32,6 +32,7 @@ class Fake:
 
     image: Tensor  # (1, 3, 256, 256) in 0..1
     kind: str
+    mask: Tensor  # (256, 256) in 0..1, how much of the edit shows
 
 
 def make_fakes(images: Sequence[Tensor], seed: int, *, per_kind: int, region: Tensor | None = None) -> list[Fake]:
@@ -60,7 +61,8 @@ def _fake(
             result = np.repeat(result.mean(axis=2, keepdims=True), 3, axis=2)
         changed = np.abs(result - source).max(axis=2)[(mask > 0.5) & inspected]
         if changed.size and (changed > LEAST_CHANGE).mean() > 0.3:
-            return Fake(torch.from_numpy(result.astype(np.float32)).permute(2, 0, 1)[None].contiguous(), kind)
+            image = torch.from_numpy(result.astype(np.float32)).permute(2, 0, 1)[None].contiguous()
+            return Fake(image, kind, torch.from_numpy(mask))
     return None
 
 

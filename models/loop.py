@@ -2,9 +2,12 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from models.checkpoint import Checkpoint
@@ -63,3 +66,13 @@ def learn(
             Checkpoint(key, done, spent + time.monotonic() - started, learner.state()).save(checkpoint)
             saved = time.monotonic()
     return spent
+
+
+@contextmanager
+def denormals_as_zero() -> Iterator[None]:
+    """Adam's moments of idle channels fade into numbers that processors are slow at; the setting is the thread's."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

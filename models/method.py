@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.data import DataError
 
-Head = Literal["patch", "global", "puad", "components"]
+Head = Literal["patch", "global", "puad", "components", "csda"]
 HEADS: tuple[Head, ...] = ("patch", "global", "puad", "components")
 
 
@@ -39,7 +39,10 @@ class Method:
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
     sigmoid: bool = True  # on each normalised map before they are combined
     whitening: bool = True  # differences as Mahalanobis distances among good images; else plain squares (Eq 1)
-    heads: tuple[Head, ...] = HEADS  # scores beside the maps'
+    heads: tuple[Head, ...] = HEADS  # scores beside the maps'; "csda" may be added
+    anomalies: Literal["cutpaste", "perlin", "comgen", "comgen-any"] = (
+        "cutpaste"  # made of good images, that CSDA learns from
+    )
 
 
 SHIPPED_TEACHERS = ("lite0", "pdn")
@@ -56,6 +59,9 @@ NAMED: dict[str, Method] = {
     **{f"dfsc-m{margin:g}": replace(REPORT, margin=margin) for margin in (0.0, 0.2, 1.0, 2.0)},
     "inspector": Method(),
     "inspector-pdn": Method(teacher="pdn"),
+    "inspector+csda-cutpaste": Method(heads=(*HEADS, "csda")),
+    "inspector+csda-perlin": Method(heads=(*HEADS, "csda"), anomalies="perlin"),
+    "inspector+csda-comgen": Method(heads=(*HEADS, "csda"), anomalies="comgen"),
 }
 ABLATION: dict[str, Method] = {  # the report's Table 4, row by row
     "bare": _BARE,

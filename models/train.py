@@ -2,8 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +12,17 @@ import torch
 from torch import Tensor
 
 from models.calibrate import ThresholdChoice, calibrate, choose_threshold, evenly
+from models.comgen.examples import anomalies_of
+from models.csda_fit import fit_csda
 from models.data import DataError, Image
 from models.detector import Detector
 from models.fit import fit
-from models.normals import ImageFormat, load_normals
+from models.loop import denormals_as_zero
+from models.normals import ImageFormat, Normals, load_normals
 from models.progress import Progress
 from models.trained import Record, Trained, TrainSettings
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, CSDA_CHECKPOINT = "checkpoint.pt", "csda.pt"
 TRAINED = "trained.pt"
 CALIBRATION_IMAGES = 400  # of the training images, at most: with half of 275 the global distance lost .02 of AUROC
 
@@ -56,15 +58,17 @@ def train(
         detector.inspect_only(region)
     teacher = hashlib.sha256(b"".join(value.numpy().tobytes() for value in detector.teacher.state_dict().values()))
     learned = f"{normals.fingerprint} {settings.schedule} {settings.method} {teacher.hexdigest()}"
+    key = hashlib.sha256(learned.encode()).hexdigest()
     with denormals_as_zero():
         seconds = fit(
             detector,
             normals.train,
             settings.schedule,
             checkpoint=work / CHECKPOINT,
-            key=hashlib.sha256(learned.encode()).hexdigest(),
+            key=key,
             progress=progress,
         )
+        seconds += compare(detector, normals, settings, checkpoint=work / CSDA_CHECKPOINT, key=key, progress=progress)
     started = time.monotonic()
     calibrate(
         detector,
@@ -91,19 +95,30 @@ def train(
     return trained
 
 
-@contextmanager
-def denormals_as_zero() -> Iterator[None]:
-    """Adam's moments of idle channels fade into numbers that processors are slow at; the setting is the thread's."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
+def compare(
+    detector: Detector, normals: Normals, settings: TrainSettings, *, checkpoint: Path, key: str, progress: Progress
+) -> float:
+    """Let the detector learn what differs from good images, if its method has CSDA; returns the seconds spent."""
+    if detector.csda is None:
+        return 0.0
+    schedule = settings.csda_schedule
+    return fit_csda(
+        detector.csda,
+        detector.teacher,
+        normals.train,
+        anomalies_of(settings.method.anomalies, normals, schedule.anomalies, seed=settings.seed, progress=progress),
+        detector.region,
+        schedule,
+        checkpoint=checkpoint,
+        key=f"{key} {schedule}",
+        progress=progress,
+    )
 
 
 def forget_checkpoint(work: Path) -> None:
-    """Call once the bundle is made: until then the same command goes on from the checkpoint."""
-    (work / CHECKPOINT).unlink(missing_ok=True)
+    """Call once the bundle is made: until then the same command goes on from the checkpoints."""
+    for name in (CHECKPOINT, CSDA_CHECKPOINT):
+        (work / name).unlink(missing_ok=True)
 
 
 def rechoose(trained: Trained, *, target: float | None, confidence: float | None) -> Trained:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from models.calibrate import ThresholdChoice
 from models.checkpoint import save_whole
+from models.csda_fit import CsdaSchedule
 from models.data import DataError, NormalImages
 from models.detector import Detector
 from models.fit import CROP, Schedule
@@ -19,6 +20,7 @@ from models.normals import ImageFormat
 
 Budget = Literal["demo", "5min", "20min", "full"]
 STEPS: dict[Budget, int] = {"demo": 400, "5min": 600, "20min": 1800, "full": 70_000}
+CSDA_STEPS: dict[Budget, int] = {"demo": 200, "5min": 250, "20min": 500, "full": 5_000}
 LEARNING_RATE, FULL_LEARNING_RATE = 3e-4, 1e-4
 
 
@@ -38,6 +40,11 @@ class TrainSettings:
         full = self.budget == "full"
         rate = self.method.learning_rate or (FULL_LEARNING_RATE if full else LEARNING_RATE)
         return Schedule(STEPS[self.budget], self.seed, rate, GRID if full else CROP)
+
+    @property
+    def csda_schedule(self) -> CsdaSchedule:
+        """CSDA's steps of the budget."""
+        return CsdaSchedule(CSDA_STEPS[self.budget], self.seed)
 
 
 @dataclass(frozen=True, slots=True)

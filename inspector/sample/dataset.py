@@ -54,6 +54,8 @@ def write_dataset(
 ) -> None:
     """Write the counts given of good images, and `per_fault` test images of every one of `FAULTS`.
 
+    Beside the LOCO layout's folders, `components` holds the true component numbers of the images to learn from.
+
     The folder appears at the end, whole; an interrupted run leaves nothing.
 
     Raises:
@@ -90,6 +92,8 @@ def _write(folder: Path, plan: list[_Entry], progress: Progress | None) -> None:
     for done, entry in enumerate(plan, start=1):
         part = render(entry.seed, entry.fault)
         _write_png(folder / f"{entry.file}.png", np.ascontiguousarray(part.image[..., ::-1]))
+        if not entry.file.startswith("test/"):
+            _write_png(folder / "components" / f"{entry.file}.png", part.components)
         for index, defect in enumerate(part.defects):
             truth = folder / "ground_truth" / Path(entry.file).relative_to("test")
             _write_png(truth / f"{index:03d}.png", _loco_mask(defect))

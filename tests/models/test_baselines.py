@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.baselines import PatchCore, Thumbnail, greedy_coreset
+from models.baselines import PatchCore, Thumbnail
+from models.coreset import greedy_coreset
 from models.data import read_image
 from models.evaluate import Predict, evaluate
 from models.normals import Normals, load_normals

@@ -5,9 +5,11 @@ from sklearn.metrics import roc_auc_score
 
 from models import calibrate as module
 from models.calibrate import (
+    Looks,
     ResidualMoments,
     allowed_rejects,
     calibrate,
+    choose_csda_map,
     choose_largest,
     choose_maps,
     choose_parts,
@@ -15,18 +17,19 @@ from models.calibrate import (
     evenly,
     false_reject_bound,
     fit_places,
+    judging_fakes,
     trimmed_moments,
     whitening_of,
     wins,
 )
-from models.detector import Detector
+from models.detector import Detector, Evidence
 from models.grid import GRID
-from models.method import Method
+from models.method import HEADS, Method
 
 from .tiny import TinyTeacher
 
 C = TinyTeacher.channels
-PARTS = Detector.PARTS
+PARTS = Detector.PARTS[:-1]  # without CSDA
 
 
 def test_299_images_are_needed_to_show_one_per_cent_at_95() -> None:
@@ -154,6 +157,36 @@ def test_a_map_that_is_blind_to_fakes_is_left_out() -> None:
     fake[:, 0] += 10
     choose_maps(detector, good, fake)
     assert detector.map_weight[:2].flatten().tolist() == [1, 0]
+
+
+def looks(logits: torch.Tensor) -> Looks:
+    """Of images whose other maps say nothing."""
+    count = len(logits)
+    evidence = [Evidence(torch.zeros(0), torch.zeros(0), torch.zeros(0), one) for one in logits]
+    return Looks(torch.rand(count, 3, GRID, GRID, generator=torch.Generator().manual_seed(count)), evidence)
+
+
+@pytest.mark.usefixtures("tiny_networks")
+@pytest.mark.parametrize(("sees", "weight"), [(9.0, 1.0), (0.0, 0.0)], ids=["it sees edits", "it is blind"])
+def test_csdas_map_has_to_earn_its_place(sees: float, weight: float) -> None:
+    detector = Detector(Method(heads=(*HEADS, "csda")))
+    good, fake = torch.randn(2, 20, GRID, GRID, generator=torch.Generator().manual_seed(0))
+    edited = torch.zeros(256, 256)
+    edited[80:120, 80:120] = 1
+    fake[:, 20:30, 20:30] += sees
+    choose_csda_map(detector, looks(good), looks(fake), [edited] * 20)
+    assert detector.map_weight.flatten().tolist() == [1, 1, 1, weight]
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_csda_is_not_judged_by_what_it_has_learned_from() -> None:
+    images = [torch.rand(1, 3, 256, 256)] * 2
+    kinds = [
+        {fake.kind for fake in judging_fakes(Detector(method), images, 0)}
+        for method in (Method(), Method(heads=("csda",)), Method(heads=("csda",), anomalies="perlin"))
+    ]
+    assert kinds[0] - kinds[1] == {"cut and paste", "stranger"}
+    assert kinds[0] - kinds[2] == {"foreign surface", "stain"}
 
 
 @pytest.mark.usefixtures("tiny_networks")

@@ -6,14 +6,15 @@ from models.data import DataError
 from models.detector import Detector, Evidence
 from models.grid import GRID
 from models.heads import Components
-from models.method import Method
+from models.method import HEADS, Method
 from models.normals import ImageFormat
 from models.train import region_words, require_shape
 
 from .tiny import TinyTeacher
 
 C = TinyTeacher.channels
-PARTS = Detector.PARTS
+PARTS = Detector.PARTS[:-1]  # without CSDA
+COMPARED = Method(heads=(*HEADS, "csda"))
 
 
 @pytest.fixture
@@ -121,3 +122,41 @@ def test_an_image_gets_a_map_a_score_and_its_parts(detector: Detector) -> None:
         anomaly_map, score, parts = detector(image)
     assert (anomaly_map.shape, score.shape, parts.shape) == ((256, 256), (), (len(PARTS),))
     assert 0 <= anomaly_map.min() <= anomaly_map.max() <= 1
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_without_csda_nothing_of_it_is_there() -> None:
+    assert Detector().parts == PARTS
+    assert not [name for name in Detector().state_dict() if "csda" in name]
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_with_csda_all_else_is_as_without() -> None:
+    torch.manual_seed(0)
+    plain = Detector().eval()
+    torch.manual_seed(0)
+    compared = Detector(COMPARED).eval()
+    image = torch.rand(1, 3, 256, 256)
+    with torch.inference_mode():
+        expected, found = plain.judge(image), compared.judge(image)
+        assert compared.parts == (*PARTS, "csda")
+        assert torch.equal(found[2][:-1], expected[2])
+        assert torch.equal(found[0], expected[0])  # its map has to earn its place
+        assert found[1] != expected[1]
+        compared.part_weight[-1] = 0
+        assert compared.judge(image)[1] == expected[1]
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_csdas_map_is_shown_as_far_as_it_has_weight() -> None:
+    torch.manual_seed(0)
+    detector = Detector(COMPARED).eval()
+    image = torch.rand(1, 3, 256, 256)
+    with torch.inference_mode():
+        without = detector.judge(image)[0]
+        detector.map_weight[-1] = 1
+        assert not torch.equal(detector.judge(image)[0], without)
+        detector.map_weight[:3] = 0
+        logits = detector.evidence(image).logits
+        assert logits is not None
+        assert torch.allclose(detector.judge(image)[0][0], torch.sigmoid(0.1 * logits))

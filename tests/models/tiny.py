@@ -2,12 +2,16 @@
 
 import pytest
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.teacher import Scales
 
 
 class TinyTeacher(nn.Module):
     """Random features of 4 x 4 pixels."""
 
     channels = 8
+    scale_channels = (8, 8, 8)
 
     def __init__(self) -> None:
         super().__init__()
@@ -17,6 +21,13 @@ class TinyTeacher(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         features: Tensor = self.patches(image)
         return features
+
+    def scales(self, image: Tensor) -> Scales:
+        features = self(image)
+        return features, F.avg_pool2d(features, 2), F.avg_pool2d(features, 4)
+
+    def join(self, scales: Scales) -> Tensor:
+        return scales[0]
 
 
 def tiny_pdn(_size: str, channels: int) -> nn.Sequential:

@@ -1,0 +1,1 @@
+"""ComGEN (Tong et al.): anomalies made from good images by adding, dropping, moving and changing components."""

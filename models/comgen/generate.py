@@ -1,0 +1,217 @@
+"""Anomalies that nobody had to photograph: good images with their components edited, at full resolution."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from models.comgen.components import Components, Instance
+from models.comgen.composite import (
+    Edited,
+    Mask,
+    Photo,
+    cut_out,
+    fill,
+    overlay,
+    paste,
+    slide,
+    turned,
+    upscaled,
+)
+from models.comgen.population import Population
+from models.comgen.prompts import CHANGES, Change, Modification, modify
+from models.data import read_image, to_uint8
+from models.normals import ImageFormat
+from models.progress import Progress
+
+GALLERY = 40  # good images that are edited and that lend their parts
+TRIES = 30  # draws for one anomaly
+OTHERS = 8  # good images that are asked for a filling
+SEEN = 20  # of 255: a change of one pixel that can be seen
+LEAST_SEEN = 0.25  # share of a defect's pixels that must have changed by that much: less is invisible
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Anomaly:
+    """A generated image and everything that is known of it."""
+
+    photo: Photo
+    masks: tuple[Mask, ...]  # defect by defect
+    modification: Modification
+    before: str  # prompts
+    after: str
+    source: int  # of the good images
+    reference: int | None  # the good image that lent something
+    seed: int
+
+    @property
+    def change(self) -> Change:
+        """What was done."""
+        return self.modification.change
+
+
+class Generator:
+    """Edits good images of a product."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        images: Sequence[Tensor],
+        image_format: ImageFormat,
+        components: Components,
+        names: Sequence[str],
+        progress: Progress,
+        *,
+        longest: int | None = None,
+    ) -> None:
+        """Look at good images.
+
+        Args:
+            paths: of the good images.
+            images: the same as network images.
+            image_format: what they have in common.
+            components: of the product.
+            names: of the components.
+            progress: told how many images are looked at.
+            longest: pixels of the longer side to shrink the images to; None: their own size.
+        """
+        self._longest = longest
+        self._shrunk: dict[int, Photo] = {}
+        self._chosen = np.linspace(0, len(paths) - 1, min(GALLERY, len(paths))).round().astype(int).tolist()
+        self._paths, self._format, self._names = paths, image_format, names
+        found = []
+        for done, index in enumerate(self._chosen, start=1):
+            found.append(components.find(images[index]))
+            progress("looking at good images", done, len(self._chosen))
+        self.population = Population(found)
+
+    def generate(
+        self,
+        count: int,
+        *,
+        seed: int,
+        progress: Progress,
+        rare: bool = True,
+        changes: Sequence[Change] = CHANGES,
+    ) -> Iterator[Anomaly]:
+        """So many anomalies, or fewer where the product does not allow for them; each from a seed of its own."""
+        for number in range(count):
+            rng = np.random.default_rng((seed, number))
+            for attempt in range(TRIES):
+                change = changes[(number + attempt // 6) % len(changes)]
+                image = int(rng.integers(self.population.size))
+                drawn = modify(image, change, self.population, rng, rare=rare)
+                edited = self._render(image, drawn, rng) if drawn else None
+                if drawn and edited:
+                    before, after = drawn.words(self.population.images[image], self._names)
+                    lender = None if drawn.other_image is None else self._chosen[drawn.other_image]
+                    yield Anomaly(edited.photo, edited.masks, drawn, before, after, self._chosen[image], lender, number)
+                    break
+            progress("generating", number + 1, count)
+
+    def _render(self, image: int, drawn: Modification, rng: np.random.Generator) -> Edited | None:
+        photo = self.photo(self._chosen[image])
+        edited = self._edit(image, drawn, photo, upscaled(drawn.part.mask, _size(photo)), rng)
+        if edited is None:
+            return None
+        difference = np.abs(edited.photo.astype(np.int16) - photo).max(axis=2)
+        visible = all(mask.any() and (difference[mask] > SEEN).mean() > LEAST_SEEN for mask in edited.masks)
+        return edited if visible else None
+
+    def _edit(
+        self, image: int, drawn: Modification, photo: Photo, mask: Mask, rng: np.random.Generator
+    ) -> Edited | None:
+        """Carry a modification out; None if it lacks what it needs."""
+        if drawn.change == "drop":
+            return Edited(self._without(image, photo, (drawn.part,), rng), (mask,))
+        if drawn.change == "level":
+            step = round(drawn.step[0] * photo.shape[0]), round(drawn.step[1] * photo.shape[1])
+            changed, band = slide(photo, mask, step, grow=drawn.grow)
+            return Edited(changed, (band,))
+        if drawn.place:
+            return self._placed(image, drawn, photo, mask, rng)
+        if drawn.other is None:
+            return None
+        if drawn.other_image is None:
+            return self._swapped(image, drawn.part, drawn.other, photo, rng)
+        return self._lent(image, drawn, photo, mask, rng)
+
+    def _placed(self, image: int, drawn: Modification, photo: Photo, mask: Mask, rng: np.random.Generator) -> Edited:
+        """The part at another place, or there as well."""
+        row, column = drawn.place or (0.0, 0.0)
+        moves = drawn.change == "move"
+        below = self._without(image, photo, (drawn.part,), rng) if moves else photo
+        piece = turned(cut_out(photo, mask), drawn.degrees)
+        pasted, there = paste(below, piece, (row * photo.shape[0], column * photo.shape[1]))
+        return Edited(pasted, (mask, there) if moves else (there,))
+
+    def _swapped(self, image: int, part: Instance, other: Instance, photo: Photo, rng: np.random.Generator) -> Edited:
+        """Each of two parts where the other was."""
+        one, two = (upscaled(item.mask, _size(photo)) for item in (part, other))
+        first, second = cut_out(photo, one), cut_out(photo, two)
+        below = self._without(image, photo, (part, other), rng)
+        pasted, there = paste(below, second, first.centre)
+        pasted, here = paste(pasted, first, second.centre)
+        return Edited(pasted, (there | one, here | two))
+
+    def _lent(
+        self, image: int, drawn: Modification, photo: Photo, mask: Mask, rng: np.random.Generator
+    ) -> Edited | None:
+        """What another good image has: another part in this one's stead, or this part of another kind."""
+        if drawn.other is None or drawn.other_image is None:
+            return None
+        lender = self.photo(self._chosen[drawn.other_image])
+        lent = upscaled(drawn.other.mask, _size(lender))
+        if drawn.change == "replace":
+            below = self._without(image, photo, (drawn.part,), rng)
+            pasted, there = paste(below, cut_out(lender, lent), cut_out(photo, mask).centre)
+            return Edited(pasted, (there | mask,))
+        if _size(lender) != _size(photo):
+            return None
+        return Edited(overlay(photo, lender, mask & lent), (mask & lent,))
+
+    def _without(self, image: int, photo: Photo, parts: Sequence[Instance], rng: np.random.Generator) -> Photo:
+        """The photograph without some parts."""
+        size = _size(photo)
+        rest = [item for item in self.population.images[image] if item not in parts and self.population.is_part(item)]
+        occupied = _union([item.mask for item in rest], size)
+        chosen = rng.permutation(self.population.size)[: OTHERS + 1]
+        others = []
+        for index in (int(index) for index in chosen if index != image):
+            busy = [item.mask for item in self.population.images[index] if self.population.is_part(item)]
+            if _size(other := self.photo(self._chosen[index])) == size:
+                others.append((other, _union(busy, size)))
+        for part in parts:
+            photo = fill(photo, upscaled(part.mask, size), others, occupied, rng)
+        return photo
+
+    def source(self, image: int) -> int:
+        """Which of the good images an image of the population is."""
+        return int(self._chosen[image])
+
+    def photo(self, source: int) -> Photo:
+        """One of the good images in 8 bit RGB."""
+        if source in self._shrunk:
+            return self._shrunk[source]
+        pixels = to_uint8(read_image(self._paths[source]), self._format.bit_depth)
+        colour = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        if self._longest is None or max(colour.shape[0], colour.shape[1]) <= self._longest:
+            return colour
+        scale = self._longest / max(colour.shape[0], colour.shape[1])
+        size = max(1, round(scale * colour.shape[1])), max(1, round(scale * colour.shape[0]))
+        self._shrunk[source] = np.asarray(cv2.resize(colour, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return self._shrunk[source]
+
+
+def _size(photo: Photo) -> tuple[int, int]:
+    return photo.shape[0], photo.shape[1]
+
+
+def _union(masks: Sequence[npt.NDArray[np.bool_]], size: tuple[int, int]) -> Mask:
+    if not masks:
+        return np.zeros(size, bool)
+    return upscaled(np.any(masks, axis=0), size)

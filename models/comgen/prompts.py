@@ -1,0 +1,208 @@
+"""Prompt modifications: what is done to a product's components, and whether that is an anomaly. Draws no pixel."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from models.comgen.components import Instance
+from models.comgen.population import Population, centre
+from models.comgen.shapes import Mask
+from models.grid import NETWORK_SIDE
+
+Change = Literal["drop", "duplicate", "move", "swap", "replace", "other kind", "level"]
+CHANGES: tuple[Change, ...] = get_args(Change)
+PLACES = 40  # that are tried for a part
+TURNS = (-40.0, 40.0)  # degrees
+LEVELS = (0.12, 0.4)  # of a part's extent, by which it grows or shrinks
+Place = tuple[float, float]  # row and column in 0..1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Modification:
+    """One change of one image's prompt."""
+
+    change: Change
+    part: Instance
+    other: Instance | None = None  # to swap with (same image), or that comes in its stead (another image)
+    other_image: int | None = None
+    place: Place | None = None  # where it goes
+    degrees: float = 0.0
+    step: tuple[float, float] = (0.0, 0.0)  # by which its border moves, down and right, share of the image
+    grow: bool = False
+
+    def words(self, instances: Sequence[Instance], names: Sequence[str]) -> tuple[str, str]:
+        """The image's prompt before and after."""
+        before = [_word(instance, names) for instance in instances]
+        after = list(before)
+        word, at = _word(self.part, names), instances.index(self.part)
+        if self.change == "drop":
+            after.pop(at)
+        elif self.change == "duplicate":
+            after.append(word)
+        elif self.change in {"replace", "other kind"} and self.other:
+            after[at] = _word(self.other, names)
+        elif self.change == "swap" and self.other:
+            there = instances.index(self.other)
+            after[at], after[there] = f"{after[there]} in its place", f"{word} in its place"
+        else:
+            adjective = {"move": "moved", "level": "grown" if self.grow else "shrunk"}[self.change]
+            after[at] = f"{adjective} {word}"
+        return _counted(before), _counted(after)
+
+
+def modify(
+    image: int, change: Change, population: Population, rng: np.random.Generator, *, rare: bool = True
+) -> Modification | None:
+    """Draw a change of one good image.
+
+    Args:
+        image: which of the population.
+        change: what is done.
+        population: what is usual.
+        rng: draws the part and where it goes.
+        rare: prefer layouts from the tail of the places' density (ComGEN's low-density sampling).
+
+    Returns:
+        None: the image has no part that this can be done to, or the outcome is usual and thus no anomaly.
+    """
+    parts = [instance for instance in population.images[image] if population.is_part(instance)]
+    if not parts:
+        return None
+    part = parts[int(rng.integers(len(parts)))]
+    drawn = _draw(image, change, part, parts, population, rng, rare=rare)
+    return drawn if drawn and is_anomalous(drawn, image, population) else None
+
+
+def is_anomalous(drawn: Modification, image: int, population: Population) -> bool:
+    """Whether a prompt is out of distribution: counts, pairs of kinds, places. What is legal is no anomaly."""
+    component, other = drawn.part.component, drawn.other
+    count = Counter(instance.component for instance in population.images[image])[component]
+    match drawn.change:
+        case "drop" | "replace":
+            unusual = not population.usual_count(component, count - 1)
+        case "duplicate":
+            unusual = not population.usual_count(component, count + 1)
+        case "move":
+            unusual = drawn.place is not None and population.density(component, drawn.place) < 1
+        case "swap":
+            unusual = other is not None and (
+                population.density(component, centre(other)) < 1
+                or population.density(other.component, centre(drawn.part)) < 1
+            )
+        case "other kind":
+            unusual = other is not None and _clashes(drawn.part, other, population.images[image], population)
+        case "level":
+            unusual = True  # the extent is drawn beyond what varies
+    return unusual
+
+
+def _clashes(part: Instance, other: Instance, instances: Sequence[Instance], population: Population) -> bool:
+    """Whether another kind of a part does not go with the rest of the image."""
+    rest = [item for item in instances if item is not part and population.is_part(item)]
+    kind = (other.component, other.mode)
+    return any(not population.usual_pair(kind, (item.component, item.mode)) for item in rest)
+
+
+def _draw(
+    image: int,
+    change: Change,
+    part: Instance,
+    parts: Sequence[Instance],
+    population: Population,
+    rng: np.random.Generator,
+    *,
+    rare: bool,
+) -> Modification | None:
+    match change:
+        case "drop":
+            return Modification(change, part)
+        case "duplicate" | "move":
+            place = _place(part, parts, population, rng, rare=rare)
+            turn = float(rng.uniform(*TURNS)) if rng.random() < 0.5 else 0.0
+            return Modification(change, part, place=place, degrees=turn) if place else None
+        case "swap":
+            others = [item for item in parts if item.component != part.component and _alike(item, part)]
+            return Modification(change, part, other=others[int(rng.integers(len(others)))]) if others else None
+        case "replace" | "other kind":
+            return _from_elsewhere(image, change, part, population, rng)
+        case "level":
+            return _level(part, rng)
+
+
+def _place(
+    part: Instance, parts: Sequence[Instance], population: Population, rng: np.random.Generator, *, rare: bool
+) -> Place | None:
+    """Where a part may go without lying on another; a rare place, or any."""
+    busy = np.any([item.mask for item in parts if item is not part and not _holds(item, part)] or [part.mask], axis=0)
+    rows, columns = np.nonzero(part.mask)
+    free = []
+    for _ in range(PLACES):
+        down = int(rng.integers(-rows.min(), NETWORK_SIDE - rows.max()))
+        across = int(rng.integers(-columns.min(), NETWORK_SIDE - columns.max()))
+        if not busy[rows + down, columns + across].any() and np.hypot(down, across) > np.sqrt(len(rows)):
+            free.append(((rows.mean() + down + 0.5) / NETWORK_SIDE, (columns.mean() + across + 0.5) / NETWORK_SIDE))
+    if not free:
+        return None
+    if not rare:
+        return free[0]
+    return min(free, key=lambda place: abs(np.log(population.density(part.component, place) + 1e-3) + 1))
+
+
+def _from_elsewhere(
+    image: int, change: Change, part: Instance, population: Population, rng: np.random.Generator
+) -> Modification | None:
+    """Another kind of the same component, or another component, out of another good image."""
+    for _ in range(PLACES):
+        other_image = int(rng.integers(population.size))
+        candidates = [
+            item
+            for item in population.images[other_image]
+            if other_image != image and population.is_part(item) and _alike(item, part)
+            if (item.component != part.component if change == "replace" else item.component == part.component)
+            if change == "replace" or item.mode != part.mode
+        ]
+        if candidates:
+            other = candidates[int(rng.integers(len(candidates)))]
+            return Modification(change, part, other=other, other_image=other_image)
+    return None
+
+
+def _level(part: Instance, rng: np.random.Generator) -> Modification:
+    """The border on one side moves, along the longer or the shorter extent."""
+    rows, columns = np.nonzero(part.mask)
+    share, grow = float(rng.uniform(*LEVELS)), bool(rng.random() < 0.5)
+    sign = float(rng.choice((-1, 1)))
+    if rng.random() < 0.5:
+        return Modification("level", part, step=(sign * share * np.ptp(rows) / NETWORK_SIDE, 0.0), grow=grow)
+    return Modification("level", part, step=(0.0, sign * share * np.ptp(columns) / NETWORK_SIDE), grow=grow)
+
+
+def _alike(one: Instance, other: Instance) -> bool:
+    """Near enough in size to lie where the other lies."""
+    ratio = np.count_nonzero(one.mask) / np.count_nonzero(other.mask)
+    return bool(1 / 3 < ratio < 3)
+
+
+def _holds(outer: Instance, inner: Instance) -> bool:
+    """Whether one part lies on the other: a print on its label."""
+    filled = _box(outer.mask)
+    return bool(filled[inner.mask].mean() > 0.9 and np.count_nonzero(outer.mask) > np.count_nonzero(inner.mask))
+
+
+def _box(mask: Mask) -> Mask:
+    rows, columns = np.nonzero(mask)
+    box = np.zeros_like(mask)
+    box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+    return box
+
+
+def _word(instance: Instance, names: Sequence[str]) -> str:
+    name = names[instance.component]
+    return f"{name} of kind {instance.mode + 1}" if instance.mode else name
+
+
+def _counted(words: Sequence[str]) -> str:
+    return ", ".join(f"{count} {word}" if count > 1 else word for word, count in sorted(Counter(words).items()))

@@ -1,0 +1,128 @@
+"""How good components and edits are, in figures. Chooses nothing and draws nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from models.comgen.components import Instance
+from models.comgen.generate import Anomaly
+from models.comgen.shapes import Mask, overlap
+from models.data import read_image
+from models.grid import NETWORK_SIDE
+
+Truth: TypeAlias = npt.NDArray[np.uint8]  # (256, 256) number of the true component, 0 none
+STILL_THERE = 0.5  # intersection over union with where a part was, from which on it has not changed
+FOUND = 0.4  # the same with where it was put, from which on it is there now
+
+
+@dataclass(frozen=True, slots=True)
+class EditQuality:
+    """What generating has done, over all images."""
+
+    images: int
+    intended: float  # share of the images in which the components, found again, show the change
+    inside: float  # mean change of a pixel within the masks, of 255
+    outside: float  # and without
+    by_change: dict[str, float]  # `intended` for each kind of change
+
+
+def component_iou(found: Sequence[Sequence[Instance]], truth: Sequence[Truth]) -> dict[int, float]:
+    """Intersection over union of each true component with the one found component that is assigned to it.
+
+    Args:
+        found: the instances of each image.
+        truth: component maps of the same images.
+
+    Returns:
+        by the true component's number, over all images together; 0 for one that none was left for.
+    """
+    true = np.stack(truth)
+    numbers = sorted(set(np.unique(true).tolist()) - {0})
+    components = 1 + max((item.component for instances in found for item in instances), default=0)
+    scores = np.zeros((len(numbers), components))
+    for component in range(components):
+        shown = np.stack([_union(instances, component) for instances in found])
+        scores[:, component] = [overlap(shown, true == number) for number in numbers]
+    rows, columns = linear_sum_assignment(-scores)
+    assigned = dict(zip(rows.tolist(), columns.tolist(), strict=True))
+    return {number: float(scores[row, assigned[row]]) if row in assigned else 0.0 for row, number in enumerate(numbers)}
+
+
+def true_components(path: Path) -> Truth:
+    """A component map from a PNG file of any size."""
+    numbers = read_image(path.with_suffix(".png"))[:, :, 0].astype(np.uint8)
+    return np.asarray(cv2.resize(numbers, (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def edit_quality(
+    anomalies: Sequence[Anomaly], originals: Sequence[npt.NDArray[np.uint8]], found: Sequence[Sequence[Instance]]
+) -> EditQuality:
+    """Look at generated images again.
+
+    Args:
+        anomalies: what was generated.
+        originals: the good images that they were made from, (H, W, 3).
+        found: the components that the generated images show.
+    """
+    changed = [shows_change(anomaly, instances) for anomaly, instances in zip(anomalies, found, strict=True)]
+    inside, outside = [], []
+    for anomaly, original in zip(anomalies, originals, strict=True):
+        difference = np.abs(anomaly.photo.astype(np.int16) - original).mean(axis=2)
+        marked = np.any(anomaly.masks, axis=0)
+        inside.append(float(difference[marked].mean()))
+        outside.append(float(difference[~marked].mean()))
+    kinds = sorted({anomaly.change for anomaly in anomalies})
+    return EditQuality(
+        images=len(anomalies),
+        intended=mean(changed),
+        inside=mean(inside),
+        outside=mean(outside),
+        by_change={
+            kind: mean(one for one, anomaly in zip(changed, anomalies, strict=True) if anomaly.change == kind)
+            for kind in kinds
+        },
+    )
+
+
+def shows_change(anomaly: Anomaly, found: Sequence[Instance]) -> bool:
+    """Whether the components of a generated image are those that its prompt asked for."""
+    part = anomaly.modification.part
+    if anomaly.change in {"duplicate", "move"}:
+        there = _small(anomaly.masks[-1])
+        arrived = any(item.component == part.component and overlap(item.mask, there) > FOUND for item in found)
+        return arrived and (anomaly.change == "duplicate" or not _is_there(part, found))
+    if anomaly.change == "level":
+        same = [item for item in found if item.component == part.component]
+        return all(overlap(item.mask, part.mask) < 1 - 0.5 * _share(anomaly, part) for item in same)
+    return not _is_there(part, found)
+
+
+def _is_there(part: Instance, found: Sequence[Instance]) -> bool:
+    """Whether the part, of the same kind, is still where it was."""
+    return any(
+        (item.component, item.mode) == (part.component, part.mode) and overlap(item.mask, part.mask) > STILL_THERE
+        for item in found
+    )
+
+
+def _share(anomaly: Anomaly, part: Instance) -> float:
+    """How much of the part a change of its extent is."""
+    return min(1.0, float(np.count_nonzero(_small(anomaly.masks[0])) / np.count_nonzero(part.mask)))
+
+
+def _small(mask: Mask) -> Mask:
+    """At the size of a network image."""
+    size = (NETWORK_SIDE, NETWORK_SIDE)
+    return np.asarray(cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5)
+
+
+def _union(instances: Sequence[Instance], component: int) -> Mask:
+    masks = [item.mask for item in instances if item.component == component]
+    return np.asarray(np.any(masks, axis=0)) if masks else np.zeros((NETWORK_SIDE, NETWORK_SIDE), bool)

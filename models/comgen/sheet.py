@@ -1,0 +1,123 @@
+"""Contact sheets to look at: what was found, and what was made of it."""
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from torch import Tensor
+
+from models.comgen.components import Component, Instance
+from models.comgen.composite import Photo
+from models.comgen.generate import Anomaly
+from models.comgen.vocabulary import explain
+
+COLUMNS = 6
+SHOWN_SIDE = 360  # pixels of the longer side of a photograph
+Picture = npt.NDArray[np.uint8]  # (256, 256, 3) RGB
+
+
+def draw_components(
+    shown: Sequence[tuple[Tensor, Sequence[Instance]]],
+    components: Sequence[Component],
+    names: Sequence[str],
+    out: Path,
+) -> None:
+    """Images, below each the same with its components in colour, and beside them what the colours mean.
+
+    Args:
+        shown: network images (1, 3, 256, 256) and what was found in them.
+        components: what is known of each.
+        names: of each.
+        out: a PNG file.
+    """
+    colours = palette(len(components))
+    rows = -(-len(shown) // COLUMNS)
+    figure = Figure(figsize=(2 * COLUMNS + 5, max(4 * rows, 0.28 * len(components)) + 0.4), layout="constrained")
+    grid, words = figure.subfigures(1, 2, width_ratios=(2 * COLUMNS, 5), squeeze=False)[0]
+    axes = grid.subplots(2 * rows, COLUMNS, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, (image, instances) in enumerate(shown):
+        row, column = 2 * (number // COLUMNS), number % COLUMNS
+        pixels = as_picture(image)
+        axes[row, column].imshow(pixels)
+        axes[row + 1, column].imshow(coloured(pixels, instances, colours))
+    keys = [
+        Patch(color=_share(colour), label=f"{number} {name}\n   {explain(component)}")
+        for number, (colour, name, component) in enumerate(zip(colours, names, components, strict=True))
+    ]
+    words.legend(handles=keys, loc="upper left", frameon=False, fontsize=7)
+    figure.savefig(out, dpi=100)
+
+
+def draw_anomalies(anomalies: Sequence[Anomaly], originals: Sequence[Photo], out: Path) -> None:
+    """Each generated image below the good one it was made from, what is wrong outlined, and its change.
+
+    Args:
+        anomalies: what was generated, at any size.
+        originals: the good images that they were made from.
+        out: a PNG file.
+    """
+    rows = -(-len(anomalies) // COLUMNS)
+    figure = Figure(figsize=(2.6 * COLUMNS, 5.4 * rows), layout="constrained")
+    axes = figure.subplots(2 * rows, COLUMNS, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, (anomaly, original) in enumerate(zip(anomalies, originals, strict=True)):
+        above, below = (axes[2 * (number // COLUMNS) + step, number % COLUMNS] for step in (0, 1))
+        above.imshow(_shrunk(original))
+        below.imshow(_outlined(anomaly))
+        below.set_title(f"{number}: {anomaly.change}", fontsize=8)
+    figure.savefig(out, dpi=110)
+
+
+def _outlined(anomaly: Anomaly) -> Photo:
+    picture = _shrunk(anomaly.photo)
+    for mask in anomaly.masks:
+        small = cv2.resize(mask.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_AREA)
+        contours, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, (255, 0, 255), 1)
+    return picture
+
+
+def _shrunk(photo: Photo) -> Photo:
+    """No larger than a sheet needs."""
+    scale = min(SHOWN_SIDE / max(photo.shape[0], photo.shape[1]), 1.0)
+    size = round(scale * photo.shape[1]), round(scale * photo.shape[0])
+    return np.ascontiguousarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def coloured(pixels: Picture, instances: Sequence[Instance], colours: Sequence[tuple[int, int, int]]) -> Picture:
+    """An image in grey, its components in their colours, smaller ones over larger ones, each outlined."""
+    grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    picture = (0.6 * grey).astype(np.uint8)
+    for instance in sorted(instances, key=lambda item: -np.count_nonzero(item.mask)):
+        mask, colour = instance.mask, colours[instance.component]
+        picture[mask] = (0.35 * grey[mask] + 0.65 * np.array(colour)).astype(np.uint8)
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, colour, 1)
+    return picture
+
+
+def _share(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    return colour[0] / 255, colour[1] / 255, colour[2] / 255
+
+
+def palette(count: int) -> list[tuple[int, int, int]]:
+    """So many colours that can be told apart, RGB."""
+    golden = 0.618034  # neighbours in number are far apart in hue
+    found = []
+    for number in range(count):
+        channels = colorsys.hsv_to_rgb(number * golden % 1, 0.85 if number % 2 else 0.6, 1.0 if number % 3 else 0.8)
+        found.append((round(255 * channels[0]), round(255 * channels[1]), round(255 * channels[2])))
+    return found
+
+
+def as_picture(image: Tensor) -> Picture:
+    """(1, 3, 256, 256) in 0..1 -> (256, 256, 3) RGB."""
+    return np.ascontiguousarray((255 * image[0].permute(1, 2, 0)).byte().numpy())

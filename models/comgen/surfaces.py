@@ -1,0 +1,134 @@
+"""Which surface each pixel shows: superpixels that follow the edges, named by what they look like in all pictures.
+
+Knows no component: a component may show several surfaces, and a surface may be seen on several components.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from skimage.color import rgb2lab
+from skimage.segmentation import felzenszwalb
+from sklearn.cluster import KMeans
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.grid import NETWORK_SIDE
+from models.teacher import Lite0Teacher
+
+Labels: TypeAlias = npt.NDArray[np.uint8]  # (256, 256)
+Planes: TypeAlias = npt.NDArray[np.float32]  # (256, 256, D)
+Matrix: TypeAlias = npt.NDArray[np.float64]  # (n, D)
+
+COUNTS = (10, 14)  # surfaces: coarse ones hold large parts together, fine ones tell small parts apart
+# the teacher's blocks, their channels, and how many principal components of them are looked at
+TAPS = ((2, 24, 8), (4, 40, 12))
+TEXTURE_SIGMA = 4.0  # pixels over which lightness varies
+LIGHTNESS_STEP, TEXTURE_STEP = 15.0, 8.0  # of CIELAB, that count as much as a deviation of the teacher's features
+PLACE_WEIGHT = 0.3  # of where a superpixel lies, the image being from -1 to 1
+SCALE, BLUR, FEWEST_PIXELS = 60.0, 0.5, 40  # of Felzenszwalb & Huttenlocher's segmentation of 256 x 256 pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segments:
+    """An image cut into superpixels."""
+
+    index: npt.NDArray[np.int64]  # (256, 256), the superpixel of each pixel
+    raw: Matrix  # (n, 6 + taps), each superpixel's mean colour, texture, place, and features
+    area: npt.NDArray[np.float64]  # (n,) pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """One image, as `Surfaces` sees it."""
+
+    labels: tuple[Labels, ...]  # one for each of COUNTS
+    planes: Planes  # what each pixel's superpixel looks like, without its place
+
+
+class Surfaces:
+    """k-means over superpixels of good images: CIELAB, texture, shallow features of the Lite0 teacher, place."""
+
+    def __init__(self, images: Sequence[Tensor], seed: int) -> None:
+        """Learn the surfaces of network images (1, 3, 256, 256) in 0..1."""
+        self._teacher = Lite0Teacher()
+        cut = [self._cut(image) for image in images]
+        raw, area = np.concatenate([item.raw for item in cut]), np.concatenate([item.area for item in cut])
+        self._bases = [_Basis(raw[:, columns], area, kept) for columns, kept in _tap_columns()]
+        places = np.concatenate([self._describe(raw), PLACE_WEIGHT * raw[:, 4:6]], axis=1)
+        self._clusters = [
+            KMeans(count, n_init=4, random_state=seed).fit(places, sample_weight=np.sqrt(area)) for count in COUNTS
+        ]
+
+    def look(self, image: Tensor) -> Look:
+        """Name the surface of each pixel of a network image (1, 3, 256, 256)."""
+        cut = self._cut(image)
+        described = self._describe(cut.raw)
+        places = np.concatenate([described, PLACE_WEIGHT * cut.raw[:, 4:6]], axis=1)
+        labels = [
+            np.asarray(cv2.medianBlur(clusters.predict(places).astype(np.uint8)[cut.index], 5), np.uint8)
+            for clusters in self._clusters
+        ]
+        return Look(tuple(labels), described.astype(np.float32)[cut.index])
+
+    def _cut(self, image: Tensor) -> Segments:
+        pixels = (255 * image[0].permute(1, 2, 0)).byte().numpy()
+        calm = cv2.bilateralFilter(np.ascontiguousarray(pixels), 7, 25, 5)
+        lab = rgb2lab(calm).astype(np.float32)
+        index = felzenszwalb(lab / 100, scale=SCALE, sigma=BLUR, min_size=FEWEST_PIXELS, channel_axis=-1)
+        texture = _deviation(rgb2lab(pixels)[:, :, 0].astype(np.float32))
+        line = np.linspace(-1, 1, NETWORK_SIDE, dtype=np.float32)
+        rows, columns = np.meshgrid(line, line, indexing="ij")
+        planes = [*lab.transpose(2, 0, 1), texture, rows, columns, *self._taps(image)]
+        area = np.bincount(index.ravel()).astype(np.float64)
+        sums = [np.bincount(index.ravel(), weights=plane.ravel()) for plane in planes]
+        return Segments(index, np.stack(sums, axis=1) / area[:, np.newaxis], area)
+
+    @torch.inference_mode()
+    def _taps(self, image: Tensor) -> npt.NDArray[np.float32]:
+        """(channels of all taps, 256, 256)."""
+        features, found = self._teacher.stem((image - 127 / 255) / (128 / 255)), []
+        wanted = [block for block, _, _ in TAPS]
+        for number, block in enumerate(self._teacher.blocks[: wanted[-1] + 1]):
+            features = block(features)
+            if number in wanted:
+                found.append(F.interpolate(features, size=(NETWORK_SIDE, NETWORK_SIDE), mode="bilinear")[0])
+        return np.asarray(torch.cat(found).numpy(), np.float32)
+
+    def _describe(self, raw: Matrix) -> Matrix:
+        """Colour, texture and features of superpixels, on one scale."""
+        taps = [basis(raw[:, columns]) for basis, (columns, _) in zip(self._bases, _tap_columns(), strict=True)]
+        return np.concatenate([raw[:, :3] / LIGHTNESS_STEP, raw[:, 3:4] / TEXTURE_STEP, *taps], axis=1)
+
+
+class _Basis:
+    """Principal components of one tap, scaled such that they count as one number."""
+
+    def __init__(self, values: Matrix, weight: npt.NDArray[np.float64], kept: int) -> None:
+        self._mean = np.average(values, axis=0, weights=weight)
+        self._scale = np.sqrt(np.average(np.square(values - self._mean), axis=0, weights=weight)) + 1e-6
+        centred = (values - self._mean) / self._scale
+        vectors = np.linalg.eigh(np.cov(centred.T, aweights=weight))[1][:, ::-1][:, :kept]
+        power = np.average(np.square(centred @ vectors).sum(axis=1), weights=weight)
+        self._vectors = vectors / np.sqrt(power + 1e-12)
+
+    def __call__(self, values: Matrix) -> Matrix:
+        projected: Matrix = ((values - self._mean) / self._scale) @ self._vectors
+        return projected
+
+
+def _tap_columns() -> list[tuple[slice, int]]:
+    """Where each tap's channels lie among the raw numbers, and how many principal components are kept."""
+    ends = 6 + np.cumsum([channels for _, channels, _ in TAPS])
+    return [(slice(int(end) - channels, int(end)), kept) for end, (_, channels, kept) in zip(ends, TAPS, strict=True)]
+
+
+def _deviation(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """How much a plane varies around each pixel."""
+    mean = cv2.GaussianBlur(plane, (0, 0), TEXTURE_SIGMA)
+    square = cv2.GaussianBlur(plane * plane, (0, 0), TEXTURE_SIGMA)
+    return np.sqrt(np.maximum(square - mean * mean, 0)).astype(np.float32)
