@@ -1,7 +1,7 @@
 """What a station is asked to do by the PLC bridge: expose a part. Requests carry an id, and each gets one answer.
 
 The wire, beside that of `inspector.messages`: the station binds a ROUTER, whoever asks connects a DEALER, each message
-is one MessagePack map in one frame. Asked: `{kind: expose, v, request, trigger, part_id, encoder}`. Answered:
+is one MessagePack map in one frame. Asked: `{kind: expose, v, request, trigger, part_id, encoder, asked_ns}`. Answered:
 `{kind: answer, v, request, ok, text}`.
 """
 
@@ -123,7 +123,13 @@ class ControlClient:
     def expose(self, trigger: Trigger) -> bool:
         """Ask for a part to be exposed; False when the station is not there."""
         self._requests += 1
-        asked = Expose(request=self._requests, trigger=trigger.token, part_id=trigger.part_id, encoder=trigger.encoder)
+        asked = Expose(
+            request=self._requests,
+            trigger=trigger.token,
+            part_id=trigger.part_id,
+            encoder=trigger.encoder,
+            asked_ns=trigger.asked_ns,
+        )
         if self._socket is None:
             return False
         try:
