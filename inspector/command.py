@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)]
+_EXTRA_OF = {"pymodbus": "plc", "asyncua": "opcua", "snap7": "s7", "pylogix": "ethernet-ip"}
 EXTRAS = frozenset(
-    {"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib", "pymodbus", "asyncua"}
+    {"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib", *_EXTRA_OF}
 )
 
 P = ParamSpec("P")
@@ -43,7 +44,7 @@ def _errors_as_text() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in EXTRAS:
             raise
-        extra = {"pymodbus": "plc", "asyncua": "opcua"}.get((error.name or "").split(".")[0], "train")
+        extra = _EXTRA_OF.get((error.name or "").split(".")[0], "train")
         text = f"{error.name} is not installed here: this command needs pip install -e '.[{extra}]'"
         typer.secho(text, fg="red", err=True)
         raise typer.Exit(2) from error

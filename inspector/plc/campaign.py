@@ -132,7 +132,7 @@ def faults(parts: int, progress: Callable[[str, int, int], None], *, seed: int =
     passed: set[str] = set()
     done: Counter[str] = Counter()
     with _station_folder(None) as station, _Actors(station) as actors, _Recorder(station) as recorder:
-        plc = _CarefulPlc(plc_of(station).served_port)
+        plc = _CarefulPlc(plc_of(station).tcp_port)
         for number in range(parts):
             if dice.random() < FAULT_RATE:
                 done[actors.harm(dice, plc)] += 1
@@ -458,7 +458,7 @@ def _bridge(station: Station) -> Iterator[None]:
 
 @contextmanager
 def _client(station: Station) -> Iterator[ModbusTcpClient]:
-    client = ModbusTcpClient("127.0.0.1", port=plc_of(station).served_port)
+    client = ModbusTcpClient("127.0.0.1", port=plc_of(station).tcp_port)
     until = time.monotonic() + PATIENCE_S
     while not client.connect():  # type: ignore[no-untyped-call]
         if time.monotonic() > until:
