@@ -15,7 +15,7 @@ test: .venv/installed-train-dev
 	touch $@
 
 .venv/installed-train-dev: pyproject.toml .ci/install.py
-	$(PYTHON) .ci/install.py train dev plc opcua
+	$(PYTHON) .ci/install.py train dev plc opcua s7 ethernet-ip
 	touch $@ .venv/installed-train
 
 clean:

@@ -53,6 +53,7 @@ class EthernetIpMemory:
         """Disconnect."""
         if self._client is not None:
             self._client.Close()
+            self._client.conn.msg_socket.close()  # the library opens it, for what is not used here, and forgets it
             self._client = None
 
     def _read(self, key: str, tag: str, count: int) -> list[int]:

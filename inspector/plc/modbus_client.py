@@ -43,7 +43,7 @@ class ModbusMemory:
         address = self._settings.from_station + first
         try:
             answer = self._client.write_registers(address, list(words), device_id=self._settings.unit)
-        except ModbusException as error:
+        except (ModbusException, OSError) as error:  # it lets a reset through
             raise PlcPortError(f"{self.where}: {error}") from error
         self._check(answer, "from_station", address, len(words))
 
@@ -54,7 +54,7 @@ class ModbusMemory:
     def _read(self, key: str, address: int, count: int) -> list[int]:
         try:
             answer = self._client.read_holding_registers(address, count=count, device_id=self._settings.unit)
-        except ModbusException as error:
+        except (ModbusException, OSError) as error:  # it lets a reset through
             raise PlcPortError(f"{self.where}: {error}") from error
         self._check(answer, key, address, count)
         if len(answer.registers) != count:

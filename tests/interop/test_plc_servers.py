@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -156,6 +157,18 @@ def test_words_that_are_not_there_are_named(peer: Peer) -> None:
         open_memory(peer.plc.model_copy(update={table: settings})) as memory,
     ):
         memory.read_to_station()
+
+
+def test_a_plc_that_hangs_is_named_in_time(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"inspector.plc.{peer.protocol.replace('-', '_')}.TIMEOUT_S", 2.0)
+    with peer.serving(), open_memory(peer.plc) as memory:
+        assert memory.read_to_station() == [0] * 19
+        assert peer.process is not None
+        peer.process.send_signal(signal.SIGSTOP)
+        began_s = time.monotonic()
+        with pytest.raises(PlcPortError, match=r"127\.0\.0\.1"):
+            memory.write_from_station(0, [1])
+        assert time.monotonic() - began_s < 4.0  # S7's library has 5
 
 
 class Line:
