@@ -15,7 +15,7 @@ test: .venv/installed-train-dev
 	touch $@
 
 .venv/installed-train-dev: pyproject.toml .ci/install.py
-	$(PYTHON) .ci/install.py train dev plc opcua mqtt
+	$(PYTHON) .ci/install.py train dev plc opcua mqtt s7 ethernet-ip
 	touch $@ .venv/installed-train
 
 clean:

@@ -17,7 +17,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / "bin" / "python"
-TLSIMU = ENVIRONMENT / "tlsimu"
+# What only tests run, in folders of the environment that Python does not look into.
+ASIDE = {
+    # genicam 1.5's simulated camera TLSimu, which 1.6 lacks; only the library is of use, whatever Python it is for.
+    "tlsimu": ["--no-deps", "--python-version", "3.11", "--only-binary", ":all:", "genicam==1.5.0"],
+    # The Snap7 project's S7 server, a C library that later versions have no more.
+    "peers/snap7": ["--no-deps", "python-snap7==2.1.0"],
+    # An EtherNet/IP server; under the GPL, so it runs in a process of its own.
+    "peers/cpppo": ["cpppo==5.2.5"],
+}
 TORCH = "torch>=2.11,<2.14"  # as in pyproject.toml
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
@@ -37,7 +45,8 @@ def main(extras: list[str]) -> None:
     pip("install", "--quiet", "--editable", target)
     repair_opencv()
     if "dev" in extras:
-        install_tlsimu()
+        for folder, options in ASIDE.items():
+            put_aside(folder, options)
 
 
 def is_complete() -> bool:
@@ -81,17 +90,14 @@ def repair_opencv() -> None:
     subprocess.run([PYTHON, "-c", "import cv2"], check=True)
 
 
-def install_tlsimu() -> None:
-    """Put genicam 1.5 aside: its simulated camera TLSimu, which 1.6 lacks, is loaded by the tests from there.
-
-    Only the library is of use, so that the Python it was built for does not matter.
-    """
-    if list(TLSIMU.glob("genicam/TLSimu.cti")):
+def put_aside(folder: str, options: list[str]) -> None:
+    """Install a package into a folder of its own."""
+    target = ENVIRONMENT / folder
+    if list(target.glob("*.dist-info")):
         return
-    options = ["--quiet", "--no-deps", "--upgrade", "--python-version", "3.11", "--only-binary", ":all:"]
-    command = [PYTHON, "-m", "pip", "install", *options, "--target", str(TLSIMU), "genicam==1.5.0"]
+    command = [PYTHON, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(target), *options]
     if subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode:
-        print("TLSimu is not to be had here: the tests that run it are skipped", flush=True)
+        print(f"{options[-1]} is not to be had here: the tests that run it are skipped", flush=True)
 
 
 def pip(*arguments: str) -> None:

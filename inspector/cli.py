@@ -191,7 +191,7 @@ def plc(context: typer.Context, station: StationFile = DEFAULT_STATION) -> None:
 @plc_app.command("check", epilog="Example: inspector plc check --station line1.toml")
 @plainly
 def plc_check(station: StationFile = DEFAULT_STATION) -> None:
-    """Read the running bridge's registers as the PLC does, and print what they mean; nothing is written."""
+    """Read both blocks, from the running bridge or out of the PLC, and print what they mean; nothing is written."""
     from inspector.plc.monitor import read_once, table_of
     from inspector.station import load_station
 
@@ -204,7 +204,7 @@ def plc_monitor(
     station: StationFile = DEFAULT_STATION,
     seconds: Annotated[float | None, typer.Option(help="end after so long")] = None,
 ) -> None:
-    """Show the registers of the running bridge live, both directions, until Ctrl-C; nothing is written."""
+    """Show both blocks live, from the running bridge or out of the PLC, until Ctrl-C; nothing is written."""
     from inspector.plc.monitor import monitor
     from inspector.service import stop_signals
     from inspector.station import load_station

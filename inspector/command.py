@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="write the figures there", dir_okay=False)]
+_EXTRA_OF = {  # the others: train
+    "pymodbus": "plc", "asyncua": "opcua", "snap7": "s7", "pylogix": "ethernet-ip", "paho": "mqtt", "google": "mqtt",
+}  # fmt: skip
 EXTRAS = frozenset(
-    {"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib", "pymodbus", "asyncua",
-     "paho", "google"}
-)  # fmt: skip
-_EXTRA_OF = {"pymodbus": "plc", "asyncua": "opcua", "paho": "mqtt", "google": "mqtt"}  # the others: train
+    {"torch", "safetensors", "onnx", "onnxscript", "scipy", "sklearn", "jinja2", "matplotlib", *_EXTRA_OF}
+)
 
 P = ParamSpec("P")
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import ErrorDetails
 
 from inspector.mqtt.settings import MqttSettings, SparkplugSettings
-from inspector.plc.opcua_settings import PORT, OpcUaSettings
+from inspector.plc.client_settings import ClientSettings, EthernetIpSettings, ModbusClientSettings, S7Settings
+from inspector.plc.opcua_settings import OpcUaSettings
 
 SIMULATED_PRODUCER = Path("simulator")  # stands for the GenTL producer that comes with Inspector
 EngineName = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
@@ -174,28 +175,62 @@ class Curve(_Frozen):
         return _beside(path, info)
 
 
+_PORTS = {"modbus": 502, "opcua": 4840, "modbus-client": 502, "s7": 102, "ethernet-ip": 44818}
+
+_SAYS = {
+    "opcua": "who may connect",
+    "modbus-client": "where the PLC's registers are",
+    "s7": "where the PLC's words are",
+    "ethernet-ip": "which tags the PLC has",
+}
+
+
 class Plc(_Frozen):
     """How the line's PLC talks to the station."""
 
-    protocol: Literal["modbus", "opcua"] = Field(
-        title="Protocol", description="modbus: Modbus TCP; opcua: OPC UA; the station is the server of both"
+    protocol: Literal["modbus", "opcua", "modbus-client", "s7", "ethernet-ip"] = Field(
+        title="Protocol",
+        description="modbus (Modbus TCP), opcua (OPC UA): the station is the server; modbus-client, s7, ethernet-ip: "
+        "the station reads and writes the PLC's memory",
     )
-    host: str = Field("127.0.0.1", title="Host", description="address to serve on; 0.0.0.0: all of this machine's")
+    host: str = Field(
+        "127.0.0.1", title="Host", description="address to serve on, 0.0.0.0: all of this machine's; or the PLC's own"
+    )
     port: int | None = Field(
-        None, ge=1, le=65535, title="Port", description="absent: 502, which needs CAP_NET_BIND_SERVICE, or 4840"
+        None,
+        ge=1,
+        le=65535,
+        title="Port",
+        description="absent: the protocol's own; to serve Modbus on 502 needs CAP_NET_BIND_SERVICE",
     )
     opcua: OpcUaSettings | None = Field(None, title="OPC UA", description="who may connect, for protocol = opcua")
+    modbus_client: ModbusClientSettings | None = Field(
+        None, title="Modbus client", description="where the PLC's registers are, for protocol = modbus-client"
+    )
+    s7: S7Settings | None = Field(None, title="S7", description="where the PLC's words are, for protocol = s7")
+    ethernet_ip: EthernetIpSettings | None = Field(
+        None, title="EtherNet/IP", description="which tags the PLC has, for protocol = ethernet-ip"
+    )
 
     @model_validator(mode="after")
-    def _guarded(self) -> "Plc":
-        if (self.protocol == "opcua") is not (self.opcua is not None):
-            raise ValueError('protocol = "opcua" and [plc.opcua] belong together: it says who may connect')
+    def _with_its_table(self) -> "Plc":
+        for protocol, says in _SAYS.items():
+            table = protocol.replace("-", "_")
+            if (self.protocol == protocol) is not (getattr(self, table) is not None):
+                raise ValueError(f'protocol = "{protocol}" and [plc.{table}] belong together: it says {says}')
+        if self.client is not None and "host" not in self.model_fields_set:
+            raise ValueError(f'protocol = "{self.protocol}" needs host: the PLC\'s address')
         return self
 
     @property
-    def served_port(self) -> int:
+    def client(self) -> ClientSettings | None:
+        """The settings of a protocol of which the PLC is the server; None where the station is."""
+        return self.modbus_client or self.s7 or self.ethernet_ip
+
+    @property
+    def tcp_port(self) -> int:
         """The port, or the protocol's own."""
-        return self.port or (PORT if self.protocol == "opcua" else 502)
+        return self.port or _PORTS[self.protocol]
 
 
 class Station(_Frozen):
@@ -226,6 +261,16 @@ class Station(_Frozen):
     @classmethod
     def _beside_the_file(cls, journal: Path, info: ValidationInfo) -> Path:
         return _beside(journal, info)
+
+    @model_validator(mode="after")
+    def _triggers_are_seen_in_time(self) -> "Station":
+        client = self.plc.client if self.plc is not None else None
+        if client is not None and 2 * client.poll_ms > self.expose_within_ms:
+            raise ValueError(
+                f"poll_ms = {client.poll_ms:g} in [plc] is over half of expose_within_ms = {self.expose_within_ms:g}: "
+                "parts would be seen too late to be inspected"
+            )
+        return self
 
     @model_validator(mode="after")
     def _numbered(self) -> "Station":
@@ -406,6 +451,9 @@ def _suggestion(keys: list[str]) -> str:
         "mqtt": (MqttSettings,),
         "mqtt.sparkplug": (SparkplugSettings,),
         "curve": (Curve,),
+        "plc.modbus_client": (ModbusClientSettings,),
+        "plc.s7": (S7Settings,),
+        "plc.ethernet_ip": (EthernetIpSettings,),
     }
     table = ".".join(key for key in keys[:-1] if not key.isdigit())
     known = [field for model in models[table] for field in model.model_fields]

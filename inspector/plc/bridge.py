@@ -84,10 +84,15 @@ class Bridge:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    def wrote(self, inputs: PlcInputs) -> None:
-        """The PLC has written."""
-        for action in self._handshake.plc_wrote(inputs, self._clock()):
-            self._act(action)
+    def wrote(self, inputs: PlcInputs, since_ns: int | None = None) -> None:
+        """The PLC has written, just now or at some time since then, by the clock."""
+        now_ns = self._clock()
+        for action in self._handshake.plc_wrote(inputs, now_ns):
+            self._act(action, now_ns if since_ns is None else since_ns)
+
+    def lost(self) -> None:
+        """The connection to the PLC is lost."""
+        self._handshake.plc_lost()
 
     def outputs(self) -> PlcOutputs:
         """What the PLC reads now."""
@@ -95,8 +100,16 @@ class Bridge:
         return self._handshake.outputs(self._clock())
 
     def _port(self) -> AbstractAsyncContextManager[None]:
-        plc, port = self._plc, self._plc.served_port
+        plc, port = self._plc, self._plc.tcp_port
         log.info("%s on %s:%d, boot id %d", plc.protocol, plc.host, port, self._boot_id)
+        if plc.client is not None:
+            from inspector.plc.client import PlcClient
+            from inspector.plc.memory import memory_of
+
+            client = PlcClient(
+                memory_of(plc), plc.client.poll_ms, self.wrote, self.lost, self.outputs, clock=self._clock
+            )
+            return client.serving()
         if plc.opcua is not None:
             from inspector.plc.opcua import OpcUaServer
 
@@ -105,10 +118,10 @@ class Bridge:
 
         return ModbusServer(plc.host, port, self.wrote, self.outputs).serving()
 
-    def _act(self, action: Action) -> None:
+    def _act(self, action: Action, asked_ns: int) -> None:
         if isinstance(action, StartInspection):
             token = self._boot_id << 32 | action.token
-            trigger = Trigger(token, action.part_id, action.encoder, self._clock(), recipe=action.recipe)
+            trigger = Trigger(token, action.part_id, action.encoder, asked_ns, recipe=action.recipe)
             request = self._control.expose(trigger)
             if not request:
                 self._refuse(action.token, Reason.NOT_JOURNALLED)

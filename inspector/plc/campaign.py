@@ -171,7 +171,7 @@ async def _timed(
 ) -> tuple[list[float], Counter[str]]:
     """The milliseconds of each part, and how the parts ended."""
     commands = {"station": station_command(file, delay_ms, bundle), "bridge": bridge_command(file)}
-    port = plc_of(load_station(file)).served_port
+    port = plc_of(load_station(file)).tcp_port
     async with (
         Processes(commands, {}, file.parent) as processes,
         _plc(file, port, belt, PATIENT, PATIENCE_S * 1000) as line,
@@ -246,7 +246,7 @@ async def _harmed(
     }
     station = load_station(file)
     cable = Cable()
-    cable.to_port = plc_of(station).served_port
+    cable.to_port = plc_of(station).tcp_port
     async with (
         cable.laid(),
         Processes(commands, clock.environment if clock else {}, file.parent) as processes,

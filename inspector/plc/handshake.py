@@ -154,7 +154,7 @@ class Handshake:
     boot_id: int
     own_deadline_ns: int
     _inputs: PlcInputs | None = None  # None: the PLC was not heard yet
-    _plc_heard_ns: int = 0  # when its heartbeat moved last
+    _plc_heard_ns: int | None = None  # when its heartbeat moved last; None: it was not heard since it was lost
     _station: StationState = field(default_factory=StationState)
     _station_heard_ns: int | None = None
     _under_way: deque[_Part] = field(default_factory=deque)
@@ -195,6 +195,10 @@ class Handshake:
             actions += self._triggered(inputs, now_ns, ready=was_ready and self.is_ready(now_ns))
         self.tick(now_ns)
         return actions
+
+    def plc_lost(self) -> None:
+        """The connection to the PLC is lost: it is not there before its heartbeat moves again."""
+        self._plc_heard_ns = None
 
     def station_said(self, state: StationState, now_ns: int) -> None:
         """The station's status, as its loop sends it."""
@@ -390,7 +394,7 @@ class Handshake:
         return status
 
     def _plc_is_there(self, now_ns: int) -> bool:
-        return self._inputs is not None and now_ns - self._plc_heard_ns <= PLC_SILENT_NS
+        return self._plc_heard_ns is not None and now_ns - self._plc_heard_ns <= PLC_SILENT_NS
 
     def _station_is_there(self, now_ns: int) -> bool:
         return self._station_heard_ns is not None and now_ns - self._station_heard_ns <= STATION_SILENT_NS

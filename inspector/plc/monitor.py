@@ -1,17 +1,20 @@
-"""The bridge's registers in a terminal, read over Modbus as the PLC reads them."""
+"""Both blocks of the map in a terminal: over Modbus as the PLC reads them, or out of the PLC's memory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from enum import IntEnum
+from itertools import zip_longest
 
-from pymodbus.client import ModbusTcpClient
-from pymodbus.exceptions import ModbusException
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from inspector.plc import Outcome, PlcInputs, PlcPortError, Reason, StatusBit
-from inspector.plc.registers import INPUT_REGISTERS, OUTPUT_REGISTERS, inputs_of, outputs_checked, text_of
-from inspector.station import Station, plc_of
+from inspector.plc import MAP_VERSION, Outcome, PlcInputs, PlcPortError, Reason, StatusBit
+from inspector.plc.client_settings import ModbusClientSettings
+from inspector.plc.memory import PlcMemory, open_memory
+from inspector.plc.registers import MIRROR, inputs_of, outputs_checked, text_of
+from inspector.station import Plc, Station, plc_of
 
 EVERY_S = 0.2
 ANY_HOST = "0.0.0.0"  # noqa: S104 - served on; read from the loopback
@@ -21,11 +24,12 @@ def read_once(station: Station) -> tuple[list[int], PlcInputs]:
     """The station's registers and what the PLC has written.
 
     Raises:
-        PlcPortError: nobody serves there, or something else than this map.
+        PlcPortError: nobody serves there, or the station should and it is something else than this map.
         StationError: the station has no PLC.
     """
-    with _client(station) as client:
-        return _read(client, station)
+    plc = plc_of(station)
+    with _open(plc) as memory:
+        return _read(memory, plc)
 
 
 def monitor(station: Station, console: Console, stop: Callable[[], bool], seconds: float | None) -> None:
@@ -35,9 +39,10 @@ def monitor(station: Station, console: Console, stop: Callable[[], bool], second
         PlcPortError: as `read_once`.
     """
     ends = time.monotonic() + (seconds if seconds is not None else float("inf"))
-    with _client(station) as client, Live(console=console, auto_refresh=False) as live:
+    plc = plc_of(station)
+    with _open(plc) as memory, Live(console=console, auto_refresh=False) as live:
         while not stop() and time.monotonic() < ends:
-            live.update(table_of(*_read(client, station)), refresh=True)
+            live.update(table_of(*_read(memory, plc)), refresh=True)
             time.sleep(EVERY_S)
 
 
@@ -48,10 +53,11 @@ def table_of(words: list[int], inputs: PlcInputs) -> Table:
         table.add_column(heading, overflow="fold")
     status = StatusBit(words[1])
     station = {
+        "map": f"{words[0] >> 8}.{words[0] & 0xFF}" if words[0] == MAP_VERSION else "none: nobody has written it",
         "status": " ".join(bit.name or "" for bit in StatusBit if bit in status) or "-",
         "heartbeat": str(words[2]),
         "trigger, result": f"{words[4]}, {words[5]}",
-        "verdict": f"{Outcome(words[6]).name} ({Reason(words[8]).name})" if words[6] in set(Outcome) else str(words[6]),
+        "verdict": f"{_name(Outcome, words[6])} ({_name(Reason, words[8])})",
         "part": text_of(words[18:28]) or "-",
         "under way": str(words[17]),
         "parts, NG, not inspected": ", ".join(str(words[at] << 16 | words[at + 1]) for at in (28, 30, 32)),
@@ -65,31 +71,39 @@ def table_of(words: list[int], inputs: PlcInputs) -> Table:
         "encoder": str(inputs.encoder),
         "deadline": f"{inputs.deadline_ms} ms",
         "recipe, request": f"{inputs.recipe_request}, {inputs.recipe_request_seq}",
-        "": "",
     }
-    for (name, value), (other, written) in zip(station.items(), plc.items(), strict=True):
+    for (name, value), (other, written) in zip_longest(station.items(), plc.items(), fillvalue=("", "")):
         table.add_row(name, value, other, written)
     return table
 
 
-def _client(station: Station) -> ModbusTcpClient:
-    plc = plc_of(station)
+@contextmanager
+def _open(plc: Plc) -> Iterator[PlcMemory]:
+    """Both blocks, in the PLC's memory or on the station's own server."""
+    if plc.client is not None:
+        with open_memory(plc) as memory:
+            yield memory
+        return
     host = "127.0.0.1" if plc.host == ANY_HOST else plc.host
     if plc.protocol != "modbus":
-        raise PlcPortError(f"opc.tcp://{host}:{plc.served_port} is looked at with an OPC UA client: UaExpert, for one")
-    client = ModbusTcpClient(host, port=plc.served_port, timeout=2)
-    if not client.connect():  # type: ignore[no-untyped-call]
-        raise PlcPortError(f"nobody serves Modbus on {host}:{plc.served_port}: start inspector plc")
-    return client
+        raise PlcPortError(f"opc.tcp://{host}:{plc.tcp_port} is looked at with an OPC UA client: UaExpert, for one")
+    from inspector.plc.modbus_client import ModbusMemory
 
-
-def _read(client: ModbusTcpClient, station: Station) -> tuple[list[int], PlcInputs]:
-    port = plc_of(station).served_port
+    memory = ModbusMemory(host, plc.tcp_port, ModbusClientSettings(to_station=0, from_station=MIRROR))
     try:
-        outputs = client.read_input_registers(0, count=OUTPUT_REGISTERS)
-        inputs = client.read_holding_registers(0, count=INPUT_REGISTERS)
-    except ModbusException as error:
-        raise PlcPortError(f"the registers on port {port} cannot be read: {error}") from error
-    if outputs.isError() or inputs.isError() or not outputs_checked(outputs.registers):
-        raise PlcPortError(f"what is on port {port} does not have the station's registers: is it another device?")
-    return list(outputs.registers), inputs_of(inputs.registers)
+        memory.open()
+    except PlcPortError as error:
+        raise PlcPortError(f"nobody serves Modbus on {host}:{plc.tcp_port}: start inspector plc") from error
+    with closing(memory):
+        yield memory
+
+
+def _read(memory: PlcMemory, plc: Plc) -> tuple[list[int], PlcInputs]:
+    words, inputs = memory.read_from_station(), inputs_of(memory.read_to_station())
+    if plc.client is None and not outputs_checked(words):
+        raise PlcPortError(f"{memory.where}: these are not the station's registers: is it another device?")
+    return words, inputs
+
+
+def _name(kind: type[IntEnum], value: int) -> str:
+    return kind(value).name if value in set(kind) else str(value)

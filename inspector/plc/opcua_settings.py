@@ -5,7 +5,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-PORT = 4840  # registered for OPC UA
 _ENCRYPTION = ("certificate", "private_key", "trusted", "users")
 
 

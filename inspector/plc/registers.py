@@ -12,6 +12,7 @@ from inspector.plc import MAP_VERSION, Command, PlcInputs, PlcOutputs
 OUTPUT_REGISTERS = 40  # input registers 0..39, mirrored in holding registers from MIRROR on
 INPUT_REGISTERS = 19  # holding registers 0..18
 MIRROR = 100
+STATUS = 1  # the station's register that says whether its result is valid: it is written last
 TRIGGER_SEQ = 2  # the PLC's register whose change is the trigger: it is written last
 _OUTPUTS = struct.Struct(">9H f 7H 20s 3I 4H I")
 _INPUTS = struct.Struct(">6H 20s I H")

@@ -23,7 +23,7 @@ from models.normals import ImageFormat
 from models.resize import network_image
 from models.trained import STEPS
 
-from ..models.tiny import use_tiny_networks
+from ..models.tiny import use_tiny_networks  # noqa: TID252 - tests are no package
 
 FORMAT = ImageFormat(height=60, width=90, channels=3, bit_depth=8)
 

@@ -18,13 +18,19 @@ pytest.importorskip("pymodbus", reason="pymodbus is not installed: pip install -
 
 from pymodbus.client import ModbusTcpClient
 
+from inspector.camera import Trigger
 from inspector.cli import app
+from inspector.control import ControlServer
 from inspector.inspection import Refusal, Verdict
 from inspector.journal import read_all
 from inspector.plc import Command, Outcome, PlcInputs, Reason, StatusBit
+from inspector.plc.bridge import Bridge
+from inspector.plc.handshake import StationState
 from inspector.plc.registers import OUTPUT_REGISTERS, text_of, words_from_plc
-from inspector.station import Bus
+from inspector.station import Bus, load_station
 
+from .plc_memory import Words, served_beside
+from .test_modbus import free_port
 from .tiny import build_bundle, part, tiny_graph, write_image
 
 PATIENCE_S = 30.0
@@ -71,6 +77,23 @@ class Plc:
         self.write(result_ack_seq=seq)
         assert words[6] ^ words[7] == 0xFFFF
         return Outcome(words[6]), Reason(words[8]), text_of(words[18:28])
+
+
+@dataclass
+class MemoryPlc(Plc):
+    """One that is the server: what it writes and reads are its own words."""
+
+    client: Words
+
+    def write(self, **changes: object) -> None:
+        heartbeat = (self.written.heartbeat + 1) & 0xFFFF
+        self.written = replace(self.written, heartbeat=heartbeat, **changes)  # type: ignore[arg-type]
+        words = words_from_plc(self.written)
+        self.client.to_station[6:] = words[6:]
+        self.client.to_station[:6] = words[:6]
+
+    def read(self) -> list[int]:
+        return list(self.client.from_station)
 
 
 @pytest.fixture
@@ -253,6 +276,51 @@ def test_nobody_is_asked_for_a_recipe_where_no_station_runs(station_file: Path) 
     assert "start inspector run" in done.stderr
     listed = runner.invoke(app, ["recipe", "--station", str(station_file)])
     assert listed.stdout.split()[:2] == ["12", "tray"]
+
+
+def test_a_trigger_is_as_old_as_the_bridge_cannot_exclude(bus: Bus, station_file: Path) -> None:
+    asked: list[Trigger] = []
+    station = load_station(station_file)
+    with ControlServer(bus.control, asked.append), Bridge(station) as bridge:
+        words = PlcInputs(command=Command.ENABLE)
+        bridge.wrote(words)
+        bridge._handshake.station_said(StationState(ready=True, heartbeat=1), time.monotonic_ns())
+        ends = time.monotonic() + PATIENCE_S
+        while not asked:
+            assert time.monotonic() < ends
+            words = replace(words, trigger_seq=words.trigger_seq + 1, heartbeat=words.heartbeat + 1)
+            bridge.wrote(words, since_ns=1234)  # until the control socket is connected
+            bridge._handshake.station_said(StationState(ready=True, heartbeat=words.heartbeat), time.monotonic_ns())
+            time.sleep(0.01)
+    assert asked[0].asked_ns == 1234
+
+
+def test_a_plc_that_is_the_server_is_inspected_for(station_file: Path) -> None:
+    """The other way round: the station's process as the client of this test's registers."""
+    words = Words()
+    port = free_port()
+    text = station_file.read_text()
+    table = text[text.index("plc = {") :].splitlines()[0]
+    client = f'protocol = "modbus-client", host = "127.0.0.1", port = {port}, modbus_client = {{}}'
+    station_file.write_text(text.replace(table, f"plc = {{ {client} }}"))
+    with served_beside(words, port), process(station_file, "run"), process(station_file, "plc"):
+        plc = MemoryPlc(words)
+        plc.until_ready()
+        seen = [plc.inspect(f"P-{number}") for number in range(4)]
+        assert seen == [
+            (Outcome.OK, Reason.NONE, "P-0"),
+            (Outcome.NG, Reason.OVER_THRESHOLD, "P-1"),
+            (Outcome.OK, Reason.NONE, "P-2"),
+            (Outcome.NOT_INSPECTED, Reason.CAMERA, "P-3"),
+        ]
+        shown = runner.invoke(app, ["plc", "check", "--station", str(station_file)])
+        assert "READY" in shown.stdout
+        assert "P-3" in shown.stdout
+        live = runner.invoke(app, ["plc", "monitor", "--station", str(station_file), "--seconds", "0.1"])
+        assert "P-3" in live.stdout
+    done = runner.invoke(app, ["plc", "check", "--station", str(station_file)])
+    assert done.exit_code == 2
+    assert f"127.0.0.1:{port}" in done.stderr
 
 
 def test_nobody_serving_is_said(station_file: Path) -> None:

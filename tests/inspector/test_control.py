@@ -37,9 +37,9 @@ def ask(client: ControlClient, trigger: Trigger) -> Answer:
 def test_a_part_is_exposed_and_the_answer_names_its_request(endpoint: str) -> None:
     asked: list[Trigger] = []
     with ControlServer(endpoint, asked.append), ControlClient(endpoint) as client:
-        assert ask(client, Trigger(5 << 32 | 1, "P-1", 77, asked_ns=4711)).ok
+        assert ask(client, Trigger(5 << 32 | 1, "P-1", 77, asked_ns=1 << 60)).ok
         answer = ask(client, Trigger(6, "P-2"))
-    assert asked == [Trigger(5 << 32 | 1, "P-1", 77, asked_ns=4711), Trigger(6, "P-2")]
+    assert asked == [Trigger(5 << 32 | 1, "P-1", 77, asked_ns=1 << 60), Trigger(6, "P-2")]
     assert answer.request >= 2
 
 

@@ -180,6 +180,22 @@ def test_a_result_that_is_not_acknowledged_makes_way_at_the_next_ones_deadline(l
     assert StatusBit.RESULT_OVERRUN not in line.status
 
 
+def test_a_trigger_that_is_found_when_the_connection_is_back_is_not_inspected(line: Line) -> None:
+    line.handshake.plc_lost()
+    assert StatusBit.READY not in line.status
+    assert StatusBit.PLC_HEARTBEAT_LOST in line.status
+    assert line.trigger("P-1") == []  # with a heartbeat that has moved, too
+    assert line.result[1:] == (Outcome.NOT_INSPECTED, Reason.STALE_TRIGGER, "P-1")
+    assert StatusBit.READY in line.status
+    assert isinstance(line.trigger("P-2")[0], StartInspection)
+
+
+def test_a_plc_that_stands_still_is_not_there_when_the_connection_is_back(line: Line) -> None:
+    line.handshake.plc_lost()
+    line.handshake.plc_wrote(line.inputs, line.now_ns)
+    assert StatusBit.READY not in line.status
+
+
 @pytest.mark.parametrize("why", ["disabled", "stopped", "station not ready", "station silent", "plc silent"])
 def test_a_trigger_while_not_ready_is_answered_and_never_inspected(line: Line, why: str) -> None:
     if why == "disabled":
@@ -452,6 +468,11 @@ class AnyInterleaving(RuleBasedStateMachine):
     def time_passes(self, milliseconds: int) -> None:
         self.line.now_ns += milliseconds * MS
         self.line.handshake.tick(self.line.now_ns)
+
+    @rule()
+    def connection_is_lost(self) -> None:
+        self.line.handshake.plc_lost()
+        assert StatusBit.READY not in self.line.status
 
     @rule(ready=st.booleans())
     def station_lives(self, ready: bool) -> None:

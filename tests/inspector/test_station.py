@@ -124,3 +124,50 @@ def test_a_station_is_frozen_and_every_field_explains_itself(tmp_path: Path) -> 
         for name, field in model.model_fields.items():
             assert field.title, name
             assert field.description, name
+
+
+S7 = '[plc]\nprotocol = "s7"\nhost = "192.168.0.1"\n[plc.s7]\n'
+
+
+@pytest.mark.parametrize(
+    ("plc", "port"),
+    [
+        ('[plc]\nprotocol = "modbus-client"\nhost = "192.168.0.1"\n[plc.modbus_client]\n', 502),
+        (S7 + "db = 100\npoll_ms = 50\n", 102),
+        ('[plc]\nprotocol = "ethernet-ip"\nhost = "192.168.0.1"\n[plc.ethernet_ip]\n', 44818),
+    ],
+)
+def test_a_plc_may_be_the_server(tmp_path: Path, plc: str, port: int) -> None:
+    station = load(tmp_path, GOOD + plc)
+    assert station.plc is not None
+    assert station.plc.client is not None
+    assert station.plc.tcp_port == port
+    assert load(tmp_path, GOOD + plc.replace("[plc]", "[plc]\nport = 2000")).plc.tcp_port == 2000  # type: ignore[union-attr]
+    for name, field in type(station.plc.client).model_fields.items():
+        assert field.title, name
+        assert field.description, name
+
+
+@pytest.mark.parametrize(
+    ("plc", "says"),
+    [
+        ('[plc]\nprotocol = "s7"\nhost = "h"\n', 'plc: protocol = "s7" and [plc.s7] belong together'),
+        ('[plc]\nprotocol = "modbus"\n[plc.s7]\ndb = 1\n', 'plc: protocol = "s7" and [plc.s7] belong together'),
+        ('[plc]\nprotocol = "s7"\n[plc.s7]\ndb = 1\n', 'plc: protocol = "s7" needs host'),
+        (S7, "plc.s7.db: is missing"),
+        (S7 + "dbb = 1\n", "plc.s7.dbb: is not a known key: did you mean db? (line 14)"),
+        (S7 + "db = 1\nto_station = 1\n", "plc.s7.to_station: must be a multiple of 2"),
+        (S7 + "db = 1\nfrom_station = 36\n", "to_station (0, 38 bytes) and from_station (36, 80 bytes) overlap"),
+        (S7 + "db = 1\npoll_ms = 51\n", "poll_ms = 51 in [plc] is over half of expose_within_ms = 100"),
+        (S7.replace("s7", "modbus-client").replace("[plc.modbus-client]", "[plc.modbus_client]\nto_station = 82"),
+         "to_station (82, 19 registers) and from_station (100, 40 registers) overlap"),
+        (S7.replace("s7", "ethernet-ip").replace("[plc.ethernet-ip]", '[plc.ethernet_ip]\nto_station = "A[0]"'),
+         "plc.ethernet_ip.to_station: must be the name of a tag, without an index"),
+        (S7.replace("s7", "ethernet-ip").replace("[plc.ethernet-ip]", '[plc.ethernet_ip]\nto_station = "FromStation"'),
+         "must be two tags"),
+    ],
+)  # fmt: skip
+def test_a_plc_that_cannot_be_reached_is_refused(tmp_path: Path, plc: str, says: str) -> None:
+    with pytest.raises(StationError) as caught:
+        load(tmp_path, GOOD + plc)
+    assert says in str(caught.value)
