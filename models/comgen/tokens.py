@@ -1,0 +1,118 @@
+"""Prompts as vectors: a learned embedding for every component, its adjective and its place. Knows no picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.comgen.scene import MOST_TOKENS, SIDE, Token
+
+WIDTH = 64  # of a token
+OCTAVES = 4  # of the Fourier features of a box: periods of 2, 1, 1/2 and 1/4 of the picture
+TEMPERATURE = 0.2  # of InfoNCE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompts:
+    """A batch of B prompts of T tokens each, empty places at the end."""
+
+    component: Tensor  # (B, T) int64
+    mode: Tensor  # (B, T) int64
+    box: Tensor  # (B, T, 4)
+    boxed: Tensor  # (B, T) bool: the token says where; else only what
+    present: Tensor  # (B, T) bool
+    mask: Tensor  # (B, T, 64, 64)
+
+    def __getitem__(self, index: Tensor) -> "Prompts":
+        """The prompts of these indices, (b,)."""
+        return Prompts(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+
+    def keeping(self, kept: Tensor) -> "Prompts":
+        """With those tokens only for which `kept`, (B, T) bool, holds."""
+        return replace(self, present=self.present & kept)
+
+    def shared_masks(self) -> Tensor:
+        """(B, T, 64, 64): the mask that a token's attention can have.
+
+        Tokens that say the same, having no box, cannot be told apart: each gets the mean of their masks.
+        """
+        name = torch.stack([self.component, self.mode], dim=-1)
+        alike = (name[:, :, None] == name[:, None, :]).all(dim=-1) & ~self.boxed[:, :, None] & ~self.boxed[:, None, :]
+        itself = torch.eye(name.shape[1], dtype=torch.bool, device=name.device)
+        share = ((alike | itself) & self.present[:, None, :]).float()
+        share = share / share.sum(dim=2, keepdim=True).clamp(min=1)
+        return torch.einsum("bij,bjhw->bihw", share, self.mask) * self.present[..., None, None]
+
+
+def batch(prompts: Sequence[Sequence[Token]]) -> Prompts:
+    """Prompts of at most MOST_TOKENS tokens each, with their boxes."""
+    empty = Token(0, 0, (0.0, 0.0, 0.0, 0.0), torch.zeros(SIDE, SIDE))
+    padded = [[*tokens, *[empty] * (MOST_TOKENS - len(tokens))] for tokens in prompts]
+    present = torch.tensor([[place < len(tokens) for place in range(MOST_TOKENS)] for tokens in prompts])
+    return Prompts(
+        component=torch.tensor([[token.component for token in tokens] for tokens in padded]),
+        mode=torch.tensor([[token.mode for token in tokens] for tokens in padded]),
+        box=torch.tensor([[token.box for token in tokens] for tokens in padded], dtype=torch.float32),
+        boxed=present,
+        present=present,
+        mask=torch.stack([torch.stack([token.mask for token in tokens]) for tokens in padded]),
+    )
+
+
+class Vocabulary(nn.Module):
+    """Tokens as vectors: e_component + adjective + MLP(Fourier features of the box).
+
+    A token of its own, always there, stands for the background: the attention goes there where no component is.
+    """
+
+    def __init__(self, components: int, modes: int) -> None:
+        super().__init__()
+        self.modes = modes
+        self.component = nn.Embedding(components, WIDTH)
+        self.adjective = nn.Embedding(components * modes, WIDTH)
+        self.background = nn.Parameter(torch.randn(1, 1, WIDTH))
+        self.place = nn.Sequential(nn.Linear(8 * OCTAVES, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH))
+
+    def forward(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """Background first, then the tokens: vectors (B, 1 + T, WIDTH), and which of them are there, (B, 1 + T) bool.
+
+        Raises:
+            IndexError: a component or mode is not in the vocabulary.
+        """
+        self._require(prompts)
+        words = self.component(prompts.component) + self.adjective(prompts.component * self.modes + prompts.mode)
+        words = words + self.place(fourier(prompts.box)) * prompts.boxed[..., None]
+        background = self.background.expand(len(words), 1, WIDTH)
+        there = F.pad(prompts.present, (1, 0), value=True)
+        return torch.cat([background, words], dim=1), there
+
+    def contrast(self) -> Tensor:
+        """InfoNCE (van den Oord et al. 2018) as in MCPL (Jin et al. 2024): a component with an adjective is near the
+
+        component itself, and far from all others.
+
+        Returns:
+            (): mean over components and adjectives.
+        """
+        names = self.component.weight
+        described = names[:, None] + self.adjective.weight.view(len(names), self.modes, WIDTH)
+        likeness = F.normalize(described.flatten(0, 1), dim=1) @ F.normalize(names, dim=1).T
+        wanted = torch.arange(len(names), device=names.device).repeat_interleave(self.modes)
+        return F.cross_entropy(likeness / TEMPERATURE, wanted)
+
+    def _require(self, prompts: Prompts) -> None:
+        components = self.component.num_embeddings
+        highest = int(prompts.component.max()), int(prompts.mode.max())
+        if highest[0] >= components or highest[1] >= self.modes:
+            raise IndexError(
+                f"the prompt names component {highest[0]} or mode {highest[1]}; "
+                f"the vocabulary has {components} components of {self.modes} modes"
+            )
+
+
+def fourier(box: Tensor) -> Tensor:
+    """Sines and cosines of a box's coordinates, (..., 4) -> (..., 8 * OCTAVES) (Tancik et al. 2020, axis-aligned)."""
+    angles = box[..., None] * torch.pi * 2.0 ** torch.arange(OCTAVES, device=box.device)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)
