@@ -46,6 +46,14 @@ class Recorder:
         return mixed
 
 
+def record(network: nn.Module) -> list[Recorder]:
+    """Let every cross-attention of a diffusers U-Net keep its map; the recorders, in the layers' order."""
+    processors: dict[str, object] = dict(network.attn_processors)  # type: ignore[arg-type]
+    recorders = {name: Recorder() for name in processors if name.endswith("attn2.processor")}
+    network.set_attn_processor(processors | recorders)  # type: ignore[operator]
+    return list(recorders.values())
+
+
 def split(features: Tensor, heads: int) -> Tensor:
     """(B, S, heads * C) -> (B, heads, S, C)."""
     return features.unflatten(2, (heads, -1)).transpose(1, 2)

@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from models.comgen.attention import Recorder, recorded
+from models.comgen.attention import record, recorded
 from models.comgen.scene import SIDE
-from models.comgen.tokens import WIDTH, Prompts, Vocabulary
+from models.comgen.tokens import Prompts, Vocabulary
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler
 
 CHANNELS = (32, 64, 128)  # at 64 x 64, 32 x 32 and 16 x 16
 HEADS = 4
-TIMES = 1000  # of the noise schedule
+WIDTH = 64  # of a token
 
 
 class Denoiser(nn.Module):
-    """A U-Net with cross-attention to the prompt at 32 x 32 and 16 x 16; 4.2 M parameters.
+    """A U-Net with cross-attention to the prompt at 32 x 32 and 16 x 16; 4.1 M parameters. A latent is the picture.
 
     Self-attention is at 16 x 16 alone: at 32 x 32 it costs a third of a training step.
     """
@@ -27,7 +27,8 @@ class Denoiser(nn.Module):
         from diffusers import UNet2DConditionModel  # it costs seconds
 
         super().__init__()
-        self.vocabulary = Vocabulary(components, modes)
+        self.vocabulary = Vocabulary(components, modes, WIDTH)
+        self.schedule = noise_schedule()
         self.network = UNet2DConditionModel(
             sample_size=SIDE,
             in_channels=3,
@@ -46,40 +47,29 @@ class Denoiser(nn.Module):
         self.recorders = record(self.network)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def learned(self) -> nn.Module:
+        """All of it."""
+        return self
+
+    def encode(self, image: Tensor) -> Tensor:
+        """(B, 3, 64, 64) in 0..1 -> the same in -1..1."""
+        return image * 2 - 1
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """(B, 3, 64, 64) in -1..1 -> the same in 0..1."""
+        return (latent / 2 + 0.5).clamp(0, 1)
+
     def forward(self, noisy: Tensor, time: Tensor, prompts: Prompts) -> tuple[Tensor, list[Tensor]]:
-        """The velocity v = sqrt(a) noise - sqrt(1 - a) picture (Salimans & Ho 2022), and where the prompt's words are.
-
-        Args:
-            noisy: (B, 3, 64, 64), pictures in -1..1 with noise.
-            time: (B,) int64, below TIMES.
-            prompts: B of them, of T tokens.
-
-        Returns:
-            the velocity (B, 3, 64, 64), and a map (B, 1 + T, s, s) a layer: the background's, then the tokens' shares
-            of the attention at every place.
-        """
+        """The velocity v = sqrt(a) noise - sqrt(1 - a) picture (Salimans & Ho 2022), (B, 3, 64, 64), and the maps."""
         words, there = self.vocabulary(prompts)
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         velocity = self.network(noisy, time, words, encoder_attention_mask=there).sample
         return velocity, recorded(self.recorders)
 
 
-def record(network: nn.Module) -> list[Recorder]:
-    """Let every cross-attention of a diffusers U-Net keep its map."""
-    processors = dict(network.attn_processors)  # type: ignore[arg-type]
-    recorders = {name: Recorder() for name in processors if name.endswith("attn2.processor")}
-    network.set_attn_processor(processors | recorders)  # type: ignore[operator]
-    return list(recorders.values())
-
-
 def noise_schedule() -> "DDIMScheduler":
     """Cosine (Nichol & Dhariwal 2021), which ends in pure noise, walked from its very end (Lin et al. 2024)."""
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler(
-        num_train_timesteps=TIMES,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
-        timestep_spacing="trailing",
-        clip_sample=True,
-    )
+    return DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", timestep_spacing="trailing")

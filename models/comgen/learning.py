@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.comgen.denoiser import TIMES, Denoiser, noise_schedule
+from models.comgen.denoiser import Denoiser
+from models.comgen.network import Network
 from models.comgen.scene import Scene
 from models.comgen.tokens import Prompts, batch
 from models.loop import learn
@@ -43,7 +44,9 @@ class DenoiserSettings:
     def rate_at(self, step: int) -> float:
         """Learning rate: up in a line, then down along a cosine."""
         share = step / self.steps
-        return self.learning_rate * min((step + 1) / (WARM_UP_SHARE * self.steps), 1) * (1 + math.cos(math.pi * share)) / 2
+        return (
+            self.learning_rate * min((step + 1) / (WARM_UP_SHARE * self.steps), 1) * (1 + math.cos(math.pi * share)) / 2
+        )
 
     @property
     def decay(self) -> float:
@@ -62,13 +65,33 @@ def train_denoiser(
     key: str,
     progress: Progress,
 ) -> Denoiser:
-    """Learn a product's components, from the checkpoint on if there is one with this key.
+    """Learn a product's components with a compact denoiser that starts from nothing, and return it for use.
+
+    What is learned from and raised is as in `learn_components`; the vocabulary has `components` of at most `modes`
+    adjectives each.
+    """
+    torch.manual_seed(settings.seed)
+    denoiser = Denoiser(components, modes)
+    learn_components(denoiser, scenes, erased, settings=settings, checkpoint=checkpoint, key=key, progress=progress)
+    return denoiser
+
+
+def learn_components(
+    network: Network,
+    scenes: Sequence[Scene],
+    erased: Sequence[Scene],
+    *,
+    settings: DenoiserSettings,
+    checkpoint: Path,
+    key: str,
+    progress: Progress,
+) -> None:
+    """Train what is to be learned of a network in place, from the checkpoint on if there is one with this key.
 
     Args:
+        network: compact, or of full size.
         scenes: good pictures and all that is in them.
         erased: good pictures from which a component was taken away, and its token with it.
-        components: in the vocabulary.
-        modes: adjectives a component can have, at most.
         settings: how long, and what of.
         checkpoint: written every now and then, and at the end.
         key: names the training: scenes and settings.
@@ -81,8 +104,7 @@ def train_denoiser(
     """
     if not scenes:
         raise ValueError("a denoiser learns from one scene at least")
-    torch.manual_seed(settings.seed)
-    learner = Learner(Denoiser(components, modes), scenes, erased, settings)
+    learner = Learner(network, scenes, erased, settings)
     learn(
         learner,
         settings.steps,
@@ -92,41 +114,40 @@ def train_denoiser(
         key=key,
         progress=progress,
     )
-    return learner.result()
+    learner.finish()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """What one step learns from: B pictures, their prompts, and where they are judged."""
 
-    image: Tensor  # (B, 3, 64, 64) in -1..1
+    latent: Tensor  # (B, C, s, s)
     prompts: Prompts
-    weight: Tensor  # (B, 1, 64, 64) in 0..1
+    weight: Tensor  # (B, 1, s, s) in 0..1
 
 
 class Learner:
-    """The denoiser in training, its slow copy that is kept in the end, and the optimiser."""
+    """The network in training, the slow copy that is kept of its learned part in the end, and the optimiser."""
 
     def __init__(
-        self, denoiser: Denoiser, scenes: Sequence[Scene], erased: Sequence[Scene], settings: DenoiserSettings
+        self, network: Network, scenes: Sequence[Scene], erased: Sequence[Scene], settings: DenoiserSettings
     ) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.denoiser = denoiser.train().to(self.device)
+        self.network = network
+        self.learned = network.learned.train()
         self.settings = settings
         self.good, self.erased = len(scenes), len(erased)
         together = [*scenes, *erased]
-        self.images = torch.stack([scene.image for scene in together]) * 2 - 1
+        self.latents = torch.cat([network.encode(scene.image[None]) for scene in together])
         self.prompts = batch([scene.tokens for scene in together])
-        self.schedule = noise_schedule()
         average = get_ema_multi_avg_fn(settings.decay)  # type: ignore[no-untyped-call]
-        self.slow = AveragedModel(self.denoiser, multi_avg_fn=average)
+        self.slow = AveragedModel(self.learned, multi_avg_fn=average)
         self.optimiser = AdamW(
-            self.denoiser.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            self.learned.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """All that changes while training."""
-        return {name: getattr(self, name).state_dict() for name in ("denoiser", "slow", "optimiser")}
+        return {name: getattr(self, name).state_dict() for name in ("learned", "slow", "optimiser")}
 
     def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
         """Continue from a state."""
@@ -143,59 +164,73 @@ class Learner:
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        self.slow.update_parameters(self.denoiser)
+        self.slow.update_parameters(self.learned)
         return loss.detach()
 
     def sample(self, draw: np.random.Generator) -> Sample:
         """Pictures with and without something erased; some told of a few components only, some not told where."""
-        count = self.settings.batch
-        erased = (draw.random(count) < self.settings.erased_share) & (self.erased > 0)
-        index = np.where(erased, self.good + draw.integers(max(1, self.erased), size=count), draw.integers(self.good, size=count))
-        prompts = self.prompts[torch.from_numpy(index)]
+        prompts = self.prompts[index := self._index(draw)]
+        count = len(index)
         placed = torch.from_numpy(draw.random((count, 1)) >= self.settings.unplaced_share)
-        prompts = replace(prompts, boxed=prompts.boxed & placed)
+        few = torch.from_numpy(draw.random((count, 1)) < self.settings.union_share)
         picked = torch.from_numpy(draw.random(prompts.present.shape) < 0.5) & prompts.present
-        union = torch.from_numpy(draw.random((count, 1)) < self.settings.union_share) & picked.any(dim=1, keepdim=True)
-        prompts = prompts.keeping(picked | ~union)
-        masks = (prompts.mask * prompts.present[..., None, None]).sum(dim=1, keepdim=True).clamp(max=1)
-        return Sample(self.images[index], prompts, torch.where(union[..., None, None], masks, 1.0))
+        few &= picked.any(dim=1, keepdim=True)
+        prompts = replace(prompts, boxed=prompts.boxed & placed, present=torch.where(few, picked, prompts.present))
+        union = (prompts.mask * prompts.present[..., None, None]).sum(dim=1, keepdim=True).clamp(max=1)
+        weight = torch.where(few[..., None, None], union, 1.0)
+        return Sample(self.latents[index], prompts, F.adaptive_avg_pool2d(weight, self.latents.shape[-1]))
+
+    def _index(self, draw: np.random.Generator) -> Tensor:
+        """Which of the scenes, those with something erased behind the others, (batch,)."""
+        count = self.settings.batch
+        whole = draw.integers(self.good, size=count)
+        lacking = self.good + draw.integers(max(1, self.erased), size=count)
+        erased = (draw.random(count) < self.settings.erased_share) & (self.erased > 0)
+        return torch.from_numpy(np.where(erased, lacking, whole))
 
     def loss(self, sample: Sample, draw: np.random.Generator) -> Tensor:
         """Of noise and times drawn anew.
 
         Returns:
-            (): min-SNR weighted error of the velocity (Hang et al. 2023; Break-A-Scene's Eq 1 for the mask)
-            + attention + InfoNCE.
+            (): min-SNR weighted error of the prediction (Hang et al. 2023), within a mask where there is one
+            (Break-A-Scene, Avrahami et al. 2023, Eq 1), + attention + InfoNCE.
         """
-        count = len(sample.image)
         generator = torch.Generator().manual_seed(int(draw.integers(2**31)))
-        noise = torch.randn(sample.image.shape, generator=generator)
-        times = torch.from_numpy(spread_times(draw, count))
-        noisy = self.schedule.add_noise(sample.image, noise, times)
-        wanted = self.schedule.get_velocity(sample.image, noise, times)
-        velocity, maps = self.denoiser(noisy, times, sample.prompts)
-        error = (sample.weight * (velocity - wanted).square()).mean(dim=(1, 2, 3)) / sample.weight.mean(dim=(1, 2, 3))
+        noise = torch.randn(sample.latent.shape, generator=generator)
+        times = self._times(draw, len(noise))
+        noisy = self.network.schedule.add_noise(sample.latent, noise, times)
+        predicted, maps = self.network(noisy, times, sample.prompts)
+        squares = sample.weight * (predicted - self._wanted(sample.latent, noise, times)).square()
+        error = squares.mean(dim=(1, 2, 3)) / sample.weight.mean(dim=(1, 2, 3))
         return (
             (self.importance(times) * error).mean()
             + self.settings.attention_weight * attention_error(maps, sample.prompts)
-            + self.settings.contrast_weight * self.denoiser.vocabulary.contrast()
+            + self.settings.contrast_weight * self.network.vocabulary.contrast()
         )
 
+    def _times(self, draw: np.random.Generator, count: int) -> Tensor:
+        """One time in each of `count` parts of the schedule, (count,): a step sees weak and strong noise."""
+        shares = (np.arange(count) + draw.random(count)) / count
+        return torch.from_numpy((shares * self.network.schedule.config.num_train_timesteps).astype(np.int64))
+
+    def _wanted(self, latent: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """What the network is to predict, (B, C, s, s)."""
+        if self.network.schedule.config.prediction_type == "epsilon":
+            return noise
+        wanted: Tensor = self.network.schedule.get_velocity(latent, noise, times)
+        return wanted
+
     def importance(self, times: Tensor) -> Tensor:
-        """min(SNR, gamma) / (SNR + 1): min-SNR (Hang et al. 2023, section 3.4) of a velocity, (B,)."""
-        alpha = self.schedule.alphas_cumprod[times]
+        """min(SNR, gamma) over SNR for noise, over SNR + 1 for velocity (Hang et al. 2023, section 3.4), (B,)."""
+        alpha = self.network.schedule.alphas_cumprod[times]
         ratio = alpha / (1 - alpha)
-        return ratio.clamp(max=GAMMA) / (ratio + 1)
+        offset = 0 if self.network.schedule.config.prediction_type == "epsilon" else 1
+        return ratio.clamp(max=GAMMA) / (ratio + offset)
 
-    def result(self) -> Denoiser:
-        """The slow copy, to be used."""
-        self.denoiser.load_state_dict(self.slow.module.state_dict())
-        return self.denoiser.eval().requires_grad_(requires_grad=False).cpu()
-
-
-def spread_times(draw: np.random.Generator, count: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """One time in each of `count` parts of the schedule: a batch sees weak and strong noise."""
-    return ((np.arange(count) + draw.random(count)) / count * TIMES).astype(np.int64)
+    def finish(self) -> None:
+        """Put the slow copy, which is used, into the network."""
+        self.learned.load_state_dict(self.slow.module.state_dict())
+        self.learned.eval().requires_grad_(requires_grad=False)
 
 
 def attention_error(maps: Sequence[Tensor], prompts: Prompts) -> Tensor:

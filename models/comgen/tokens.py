@@ -1,7 +1,7 @@
 """Prompts as vectors: a learned embedding for every component, its adjective and its place. Knows no picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from models.comgen.scene import MOST_TOKENS, SIDE, Token
 
-WIDTH = 64  # of a token
 OCTAVES = 4  # of the Fourier features of a box: periods of 2, 1, 1/2 and 1/4 of the picture
 TEMPERATURE = 0.2  # of InfoNCE
 
@@ -25,13 +24,9 @@ class Prompts:
     present: Tensor  # (B, T) bool
     mask: Tensor  # (B, T, 64, 64)
 
-    def __getitem__(self, index: Tensor) -> "Prompts":
-        """The prompts of these indices, (b,)."""
+    def __getitem__(self, index: Tensor | slice) -> "Prompts":
+        """Some of the prompts, by their indices (b,) or a slice."""
         return Prompts(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
-
-    def keeping(self, kept: Tensor) -> "Prompts":
-        """With those tokens only for which `kept`, (B, T) bool, holds."""
-        return replace(self, present=self.present & kept)
 
     def shared_masks(self) -> Tensor:
         """(B, T, 64, 64): the mask that a token's attention can have.
@@ -67,16 +62,16 @@ class Vocabulary(nn.Module):
     A token of its own, always there, stands for the background: the attention goes there where no component is.
     """
 
-    def __init__(self, components: int, modes: int) -> None:
+    def __init__(self, components: int, modes: int, width: int) -> None:
         super().__init__()
         self.modes = modes
-        self.component = nn.Embedding(components, WIDTH)
-        self.adjective = nn.Embedding(components * modes, WIDTH)
-        self.background = nn.Parameter(torch.randn(1, 1, WIDTH))
-        self.place = nn.Sequential(nn.Linear(8 * OCTAVES, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH))
+        self.component = nn.Embedding(components, width)
+        self.adjective = nn.Embedding(components * modes, width)
+        self.background = nn.Parameter(torch.randn(1, 1, width))
+        self.place = nn.Sequential(nn.Linear(8 * OCTAVES, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
-        """Background first, then the tokens: vectors (B, 1 + T, WIDTH), and which of them are there, (B, 1 + T) bool.
+        """Background first, then the tokens: vectors (B, 1 + T, width); which of them are there, (B, 1 + T) bool.
 
         Raises:
             IndexError: a component or mode is not in the vocabulary.
@@ -84,7 +79,7 @@ class Vocabulary(nn.Module):
         self._require(prompts)
         words = self.component(prompts.component) + self.adjective(prompts.component * self.modes + prompts.mode)
         words = words + self.place(fourier(prompts.box)) * prompts.boxed[..., None]
-        background = self.background.expand(len(words), 1, WIDTH)
+        background = self.background.expand(len(words), -1, -1)
         there = F.pad(prompts.present, (1, 0), value=True)
         return torch.cat([background, words], dim=1), there
 
@@ -97,7 +92,7 @@ class Vocabulary(nn.Module):
             (): mean over components and adjectives.
         """
         names = self.component.weight
-        described = names[:, None] + self.adjective.weight.view(len(names), self.modes, WIDTH)
+        described = names[:, None] + self.adjective.weight.unflatten(0, (-1, self.modes))
         likeness = F.normalize(described.flatten(0, 1), dim=1) @ F.normalize(names, dim=1).T
         wanted = torch.arange(len(names), device=names.device).repeat_interleave(self.modes)
         return F.cross_entropy(likeness / TEMPERATURE, wanted)
