@@ -98,13 +98,10 @@ class Vocabulary(nn.Module):
         return F.cross_entropy(likeness / TEMPERATURE, wanted)
 
     def _require(self, prompts: Prompts) -> None:
-        components = self.component.num_embeddings
-        highest = int(prompts.component.max()), int(prompts.mode.max())
-        if highest[0] >= components or highest[1] >= self.modes:
-            raise IndexError(
-                f"the prompt names component {highest[0]} or mode {highest[1]}; "
-                f"the vocabulary has {components} components of {self.modes} modes"
-            )
+        sizes = {"component": (prompts.component, self.component.num_embeddings), "mode": (prompts.mode, self.modes)}
+        for name, (index, size) in sizes.items():
+            if index.min() < 0 or index.max() >= size:
+                raise IndexError(f"a {name} of the prompt is not among the vocabulary's {size}")
 
 
 def fourier(box: Tensor) -> Tensor:
