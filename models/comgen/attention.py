@@ -56,7 +56,7 @@ def record(network: nn.Module) -> list[Recorder]:
 
 def split(features: Tensor, heads: int) -> Tensor:
     """(B, S, heads * C) -> (B, heads, S, C)."""
-    return features.unflatten(2, (heads, -1)).transpose(1, 2)
+    return features.reshape(*features.shape[:2], heads, -1).transpose(1, 2)
 
 
 def recorded(recorders: list[Recorder]) -> list[Tensor]:
@@ -69,7 +69,9 @@ def recorded(recorders: list[Recorder]) -> list[Tensor]:
     for recorder in recorders:
         if recorder.map is None:
             raise RuntimeError("nothing was recorded yet: run the network first")
-        maps.append(recorder.map.transpose(1, 2).unflatten(2, (math.isqrt(recorder.map.shape[1]), -1)))
+        count, places, words = recorder.map.shape
+        side = math.isqrt(places)
+        maps.append(recorder.map.transpose(1, 2).reshape(count, words, side, side))
     return maps
 
 

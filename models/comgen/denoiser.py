@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.comgen.attention import record, recorded
 from models.comgen.scene import SIDE
-from models.comgen.tokens import Prompts, Vocabulary
+from models.comgen.tokens import OCTAVES, Prompts, Vocabulary, fourier
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler
@@ -20,8 +20,11 @@ WIDTH = 64  # of a token
 class Denoiser(nn.Module):
     """A U-Net with cross-attention to the prompt at 32 x 32 and 16 x 16; 4.1 M parameters. A latent is the picture.
 
+    Every pixel is told where it is: convolutions alone do not know, and could not find the place that a token names.
     Self-attention is at 16 x 16 alone: at 32 x 32 it costs a third of a training step.
     """
+
+    places: Tensor
 
     def __init__(self, components: int, modes: int) -> None:
         from diffusers import UNet2DConditionModel  # it costs seconds
@@ -31,7 +34,7 @@ class Denoiser(nn.Module):
         self.schedule = noise_schedule()
         self.network = UNet2DConditionModel(
             sample_size=SIDE,
-            in_channels=3,
+            in_channels=3 + 4 * OCTAVES,
             out_channels=3,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -45,6 +48,7 @@ class Denoiser(nn.Module):
             use_linear_projection=True,
         )
         self.recorders = record(self.network)
+        self.register_buffer("places", places(), persistent=False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
@@ -63,9 +67,17 @@ class Denoiser(nn.Module):
     def forward(self, noisy: Tensor, time: Tensor, prompts: Prompts) -> tuple[Tensor, list[Tensor]]:
         """The velocity v = sqrt(a) noise - sqrt(1 - a) picture (Salimans & Ho 2022), (B, 3, 64, 64), and the maps."""
         words, there = self.vocabulary(prompts)
-        noisy = noisy.contiguous(memory_format=torch.channels_last)
-        velocity = self.network(noisy, time, words, encoder_attention_mask=there).sample
+        placed = torch.cat([noisy, self.places.expand(len(noisy), -1, -1, -1)], dim=1)
+        placed = placed.contiguous(memory_format=torch.channels_last)
+        velocity = self.network(placed, time, words, encoder_attention_mask=there).sample
         return velocity, recorded(self.recorders)
+
+
+def places() -> Tensor:
+    """Where every pixel is, as boxes are told to the vocabulary, (1, 4 * OCTAVES, 64, 64)."""
+    centres = (torch.arange(SIDE) + 0.5) / SIDE
+    grid = torch.stack(torch.meshgrid(centres, centres, indexing="ij"), dim=-1)
+    return fourier(grid).permute(2, 0, 1)[None]
 
 
 def noise_schedule() -> "DDIMScheduler":

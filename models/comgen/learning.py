@@ -23,6 +23,7 @@ from models.progress import Progress
 WARM_UP_SHARE = 0.05  # of the steps
 AVERAGED_SHARE = 1 / 6  # of the steps, at most, go into the moving average
 GAMMA = 5.0  # of min-SNR
+LEAST_ATTENTION = 1e-6  # so that its logarithm is finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,21 +235,24 @@ class Learner:
 
 
 def attention_error(maps: Sequence[Tensor], prompts: Prompts) -> Tensor:
-    """How far the tokens' attention is from their masks (Break-A-Scene, Avrahami et al. 2023, Eq 2).
+    """Cross-entropy of the attention and the masks, every word counting alike, however small what it names is.
 
-    Squares are summed over the picture and divided by the mask's, so that small parts count as large ones do.
+    Break-A-Scene (Avrahami et al. 2023, Eq 2) has squares here. Their gradient vanishes with the attention, and from
+    random weights all of it went to the background and stayed there.
 
     Args:
         maps: (B, 1 + T, s, s) a layer, background first.
         prompts: with their masks.
 
     Returns:
-        (): mean over the tokens that are there, and over layers; 1 is no attention at all.
+        (): mean over words and layers; 0 is all of the attention where it belongs.
     """
     masks = prompts.shared_masks()
+    wanted = torch.cat([(1 - masks.sum(dim=1, keepdim=True)).clamp(min=0), masks], dim=1)
     errors = []
     for attention in maps:
-        wanted = F.adaptive_avg_pool2d(masks, attention.shape[-1])
-        squares = (attention[:, 1:] - wanted).square().sum(dim=(2, 3)) / wanted.square().sum(dim=(2, 3)).clamp(min=0.5)
-        errors.append((squares * prompts.present).sum() / prompts.present.sum().clamp(min=1))
+        mask = F.adaptive_avg_pool2d(wanted, attention.shape[-1])
+        area = mask.sum(dim=(2, 3))
+        error = -(mask * attention.clamp(min=LEAST_ATTENTION).log()).sum(dim=(2, 3)) / area.clamp(min=1e-3)
+        errors.append(error[area > 0].mean())
     return torch.stack(errors).mean()

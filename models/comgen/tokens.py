@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from models.comgen.scene import MOST_TOKENS, SIDE, Token
 
-OCTAVES = 4  # of the Fourier features of a box: periods of 2, 1, 1/2 and 1/4 of the picture
+OCTAVES = 4  # of the Fourier features of a place: periods of 2, 1, 1/2 and 1/4 of the picture
 TEMPERATURE = 0.2  # of InfoNCE
 
 
@@ -92,7 +92,7 @@ class Vocabulary(nn.Module):
             (): mean over components and adjectives.
         """
         names = self.component.weight
-        described = names[:, None] + self.adjective.weight.unflatten(0, (-1, self.modes))
+        described = names[:, None] + self.adjective.weight.view(len(names), self.modes, -1)
         likeness = F.normalize(described.flatten(0, 1), dim=1) @ F.normalize(names, dim=1).T
         wanted = torch.arange(len(names), device=names.device).repeat_interleave(self.modes)
         return F.cross_entropy(likeness / TEMPERATURE, wanted)
@@ -104,7 +104,7 @@ class Vocabulary(nn.Module):
                 raise IndexError(f"a {name} of the prompt is not among the vocabulary's {size}")
 
 
-def fourier(box: Tensor) -> Tensor:
-    """Sines and cosines of a box's coordinates, (..., 4) -> (..., 8 * OCTAVES) (Tancik et al. 2020, axis-aligned)."""
-    angles = box[..., None] * torch.pi * 2.0 ** torch.arange(OCTAVES, device=box.device)
+def fourier(place: Tensor) -> Tensor:
+    """Sines and cosines of coordinates, (..., n) -> (..., 2 * n * OCTAVES) (Tancik et al. 2020, axis-aligned)."""
+    angles = place[..., None] * torch.pi * 2.0 ** torch.arange(OCTAVES, device=place.device)
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2)

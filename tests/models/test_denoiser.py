@@ -58,17 +58,17 @@ def test_velocity_has_the_pictures_shape_and_attention_is_shared_out_among_the_w
 
 
 def test_the_loss_goes_down_and_attention_finds_the_discs() -> None:
-    learning = learner(DenoiserSettings(steps=40, batch=4, learning_rate=3e-3))
+    learning = learner(DenoiserSettings(steps=20, batch=2, learning_rate=3e-3))
     sample = learning.sample(np.random.default_rng(9))
 
     def judged() -> tuple[float, float]:
         with torch.no_grad():
-            _, maps = learning.network(sample.latent, torch.full((4,), 300), sample.prompts)
+            _, maps = learning.network(sample.latent, torch.full((2,), 300), sample.prompts)
             loss = learning.loss(sample, np.random.default_rng(9))
             return loss.item(), attention_error(maps, sample.prompts).item()
 
     before = judged()
-    for step in range(40):
+    for step in range(20):
         learning.step(step)
     after = judged()
     assert after[0] < 0.7 * before[0]
@@ -157,9 +157,23 @@ def test_importance_is_min_snr_of_a_velocity() -> None:
 def test_attention_on_its_masks_has_no_error_and_elsewhere_it_has() -> None:
     prompts = batch([[disc(0, 1, 30, 16), disc(1, 0, 30, 46)]])
     perfect = torch.cat([1 - prompts.mask.sum(dim=1, keepdim=True), prompts.mask], dim=1)
-    assert attention_error([perfect], prompts) < 1e-6
-    assert attention_error([torch.zeros(1, 17, 64, 64)], prompts) == pytest.approx(1)
-    assert attention_error([perfect[:, [0, 2, 1, *range(3, 17)]]], prompts) == pytest.approx(2)
+    assert attention_error([perfect], prompts) < 1e-5
+    assert attention_error([torch.full((1, 17, 64, 64), 1 / 3)], prompts) == pytest.approx(np.log(3))
+    swapped = perfect[:, [0, 2, 1, *range(3, 17)]]
+    assert attention_error([swapped], prompts) > np.log(3)
+
+
+def test_a_small_component_counts_as_a_large_one_does() -> None:
+    large, small = disc(0, 0, 30, 16), disc(1, 0, 30, 46)
+    small.mask[:, 44:] = 0
+    prompts = batch([[large, small]])
+    uniform = torch.full((1, 17, 64, 64), 1 / 3)
+    errors = []
+    for token in (1, 2):
+        missed = uniform.clone()
+        missed[:, token] = 0.01
+        errors.append(attention_error([missed], prompts).item())
+    assert errors[0] == pytest.approx(errors[1])
 
 
 def test_a_step_sees_weak_and_strong_noise() -> None:
