@@ -48,8 +48,10 @@ class StableDiffusion(nn.Module):
     @torch.no_grad()
     def encode(self, image: Tensor) -> Tensor:
         """(B, 3, S, S) in 0..1 -> (B, 4, S / 8, S / 8)."""
-        mean: Tensor = self.autoencoder.encode(image * 2 - 1).latent_dist.mean
-        return mean * self.autoencoder.config.scaling_factor
+        latent: Tensor = (
+            self.autoencoder.encode(image * 2 - 1).latent_dist.mean * self.autoencoder.config.scaling_factor
+        )
+        return latent
 
     @torch.no_grad()
     def decode(self, latent: Tensor) -> Tensor:

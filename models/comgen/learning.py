@@ -223,7 +223,7 @@ class Learner:
 
     def importance(self, times: Tensor) -> Tensor:
         """min(SNR, gamma) over SNR for noise, over SNR + 1 for velocity (Hang et al. 2023, section 3.4), (B,)."""
-        alpha = self.network.schedule.alphas_cumprod[times]
+        alpha: Tensor = self.network.schedule.alphas_cumprod[times]
         ratio = alpha / (1 - alpha)
         offset = 0 if self.network.schedule.config.prediction_type == "epsilon" else 1
         return ratio.clamp(max=GAMMA) / (ratio + offset)

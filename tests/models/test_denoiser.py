@@ -99,10 +99,10 @@ def test_the_slow_copy_is_kept(tmp_path: Path) -> None:
 
 
 def test_three_in_ten_pictures_lack_a_component_and_its_token() -> None:
-    learning = learner(DenoiserSettings(steps=4, batch=1000, union_share=0))
+    learning = learner(DenoiserSettings(steps=4, batch=300, union_share=0))
     sample = learning.sample(np.random.default_rng(0))
     tokens = sample.prompts.present.sum(dim=1)
-    assert (tokens == 1).float().mean() == pytest.approx(0.3, abs=0.05)
+    assert (tokens == 1).float().mean() == pytest.approx(0.3, abs=0.08)
     lacking = sample.latent[tokens == 1]
     discs = ((lacking - lacking[:, :, :1, :1]).abs().amax(dim=1) > 0.1).sum(dim=(1, 2))
     assert discs.max() < 300  # one disc, not two
@@ -116,8 +116,8 @@ def test_without_erased_scenes_all_pictures_are_whole() -> None:
 
 
 def test_half_of_the_pictures_are_not_told_where() -> None:
-    prompts = learner(DenoiserSettings(steps=4, batch=1000)).sample(np.random.default_rng(0)).prompts
-    assert prompts.boxed.any(dim=1).float().mean() == pytest.approx(0.5, abs=0.05)
+    prompts = learner(DenoiserSettings(steps=4, batch=300)).sample(np.random.default_rng(0)).prompts
+    assert prompts.boxed.any(dim=1).float().mean() == pytest.approx(0.5, abs=0.08)
 
 
 def test_union_sampling_judges_where_the_tokens_it_tells_of_are() -> None:
