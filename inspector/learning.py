@@ -359,9 +359,10 @@ def benchmark(
 ) -> None:
     """Train and judge methods side by side, and print the table.
 
-    Methods: thumbnail, patchcore, efficientad, dfsc (as in its report, margin 0.4), dfsc-m0, dfsc-m0.2, dfsc-m1,
-    dfsc-m2, inspector (what [b]inspector train[/b] does), inspector-pdn (with the PDN-S teacher); [b]ablation[/b]
-    stands for the rows of the report's Table 4.
+    Methods: thumbnail, patchcore, csda-cutpaste and csda-perlin (CSDA alone, by what it learns from), efficientad, dfsc
+    (as in its report, margin 0.4), dfsc-m0, dfsc-m0.2, dfsc-m1, dfsc-m2, inspector (what [b]inspector train[/b] does),
+    inspector-pdn (with the PDN-S teacher), inspector+csda-cutpaste and inspector+csda-perlin; [b]ablation[/b] stands
+    for the rows of the report's Table 4.
     """
     from models.benchmark import as_budgets, as_markdown, plot_curves
     from models.benchmark import benchmark as compare

@@ -94,11 +94,9 @@ def perlin(source: Pixels, rng: np.random.Generator) -> tuple[Pixels, Mask]:
     The noise has 2^0 to 2^5 periods along each side, and the transparency is drawn from 0 to 0.8 as in its published
     code. The surfaces are rendered, as the Describable Textures that DRAEM takes do not come with this product.
     """
-    periods = 2 ** rng.integers(0, 6, 2)
-    noise = perlin_noise(int(periods[0]), int(periods[1]), rng)
-    turn = cv2.getRotationMatrix2D((NETWORK_SIDE / 2, NETWORK_SIDE / 2), float(rng.uniform(-90, 90)), 1.0)
-    turned = cv2.warpAffine(noise, turn, noise.shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-    mask = (turned > 0.5).astype(np.float32)
+    mask: Mask = np.zeros(source.shape[:2], np.float32)
+    while not mask.any():  # few periods may have no hill that is high enough
+        mask = _hills(rng)
     surface = shrink(texture(rng)).astype(np.float32) / 255
     opacity = np.float32(1 - rng.uniform(0, 0.8))
     return np.asarray(source + opacity * (surface - source), np.float32), _feathered(mask, rng)
@@ -135,6 +133,15 @@ def perlin_noise(rows: int, columns: int, rng: np.random.Generator) -> Mask:
     above = corner(0, 0) + fade_x * (corner(0, 1) - corner(0, 0))
     below = corner(1, 0) + fade_x * (corner(1, 1) - corner(1, 0))
     return np.asarray(np.sqrt(2) * (above + fade_y * (below - above)), np.float32)
+
+
+def _hills(rng: np.random.Generator) -> Mask:
+    """1 where turned Perlin noise is over one half."""
+    rows, columns = (int(2**power) for power in rng.integers(0, 6, 2))
+    noise = perlin_noise(rows, columns, rng)
+    turn = cv2.getRotationMatrix2D((NETWORK_SIDE / 2, NETWORK_SIDE / 2), float(rng.uniform(-90, 90)), 1.0)
+    turned = cv2.warpAffine(noise, turn, noise.shape, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(turned > 0.5, np.float32)
 
 
 def _place(size: tuple[float, float], rng: np.random.Generator) -> tuple[float, float]:

@@ -76,8 +76,7 @@ class References(nn.Module):
         if rank is None:
             rank = self._best_fit(middle, nearest, region)
         chosen = nearest.gather(1, rank[:, None])[:, 0]
-        start = torch.zeros(len(coarse), 2, *coarse.shape[2:], dtype=torch.long, device=coarse.device)
-        coarse_difference, shift = match(coarse, self._memory(2)[chosen].float(), start, REACH[2])
+        coarse_difference, shift = match(coarse, self._memory(2)[chosen].float(), unmoved(coarse), REACH[2])
         middle_difference, shift = match(middle, self._memory(1)[chosen].float(), doubled(shift), REACH[1])
         fine_difference, _ = match(fine, self._memory(0)[chosen].float(), doubled(shift), REACH[0])
         return fine_difference, middle_difference, coarse_difference
@@ -124,12 +123,10 @@ class References(nn.Module):
     def _best_fit(self, middle: Tensor, nearest: Tensor, region: Tensor) -> Tensor:
         """(B,) of 0..CANDIDATES - 1: whose parts, moved a little, differ least at stride 8."""
         share = F.avg_pool2d(region, GRID // middle.shape[-1])
-        start = torch.zeros(len(middle), 2, *middle.shape[2:], dtype=torch.long, device=middle.device)
-        fits = [
-            (match(middle, self._memory(1)[nearest[:, rank]].float(), start, REACH[1])[0] * share).mean(dim=(1, 2, 3))
-            for rank in range(CANDIDATES)
-        ]
-        return torch.stack(fits, dim=1).argmin(dim=1)
+        each = middle[:, None].expand(-1, CANDIDATES, -1, -1, -1).flatten(0, 1)
+        difference, _ = match(each, self._memory(1)[nearest.flatten()].float(), unmoved(each), REACH[1])
+        fits = (difference * share).mean(dim=(1, 2, 3)).view(-1, CANDIDATES)
+        return fits.argmin(dim=1)
 
     def _scales(self) -> list[Scale]:
         return [cast(Scale, scale) for scale in self.scales]
@@ -176,6 +173,11 @@ def offsets(reach: int) -> Offsets:
     """All moves by at most so many rows and columns, the smallest first."""
     moves = [(down, right) for down in range(-reach, reach + 1) for right in range(-reach, reach + 1)]
     return sorted(moves, key=lambda move: move[0] ** 2 + move[1] ** 2)
+
+
+def unmoved(features: Tensor) -> Tensor:
+    """No moves (B, 2, h, w) of features (B, C, h, w)."""
+    return torch.zeros(len(features), 2, *features.shape[2:], dtype=torch.long, device=features.device)
 
 
 def doubled(shift: Tensor) -> Tensor:

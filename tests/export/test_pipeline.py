@@ -52,7 +52,7 @@ def test_the_graph_is_the_network_for_images_of_any_size(detector: Detector, gra
     assert found.max_map_difference < 1e-4
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_graph_with_csda_is_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its references are found in the graph as they are here; the other networks are tiny, for speed."""
     use_tiny_networks(monkeypatch)

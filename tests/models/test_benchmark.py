@@ -6,15 +6,17 @@ import pytest
 
 from models import benchmark as module
 from models import calibrate
-from models.baselines import PatchCore
+from models.anomalies import MAKES
+from models.baselines import CsdaAlone, PatchCore
 from models.benchmark import BenchmarkError, Row, as_budgets, as_markdown, benchmark
 from models.data import DataError
 from models.evaluation import Confusion, Evaluation, ImageAuroc
 from models.method import ABLATION, NAMED
 from models.progress import silent
-from models.trained import STEPS
+from models.trained import CSDA_STEPS, STEPS
 
 from .discs import write_discs
+from .tiny import TinyTeacher
 
 
 @pytest.fixture
@@ -168,12 +170,24 @@ def test_budgets_are_named_in_a_row_and_run_from_short_to_long() -> None:
         as_budgets("5min,6min")
 
 
+@pytest.mark.parametrize("kind", MAKES)
+def test_csda_alone_is_a_baseline_for_every_kind_of_anomaly(
+    dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("models.baselines.Lite0Teacher", TinyTeacher)
+    monkeypatch.setattr(CsdaAlone, "STEPS", 8)
+    rows = benchmark([dataset], [f"csda-{kind}"], seeds=2, budgets=["5min"], out=out, progress=silent)
+    assert [(row.method, row.seed, row.budget) for row in rows] == [(f"csda-{kind}", seed, None) for seed in (0, 1)]
+    assert rows[0].evaluation.au_pro != rows[1].evaluation.au_pro
+
+
 @pytest.mark.usefixtures("tiny_networks")
-@pytest.mark.parametrize("method", ["inspector", "dfsc", "bare"])
+@pytest.mark.parametrize("method", ["inspector", "inspector+csda-perlin", "dfsc", "bare"])
 def test_a_named_method_is_trained_and_gives_each_part_of_its_score(
     dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.setitem(STEPS, "demo", 2)
+    monkeypatch.setitem(CSDA_STEPS, "demo", 8)
     monkeypatch.setattr(calibrate, "FAKES_PER_KIND", 1)
     (only,) = benchmark([dataset], [method], seeds=1, budgets=["demo"], out=out, progress=silent)
     assert (only.method, only.seed, only.budget) == (method, 0, "demo")
