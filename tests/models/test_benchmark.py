@@ -90,7 +90,7 @@ def test_progress_names_dataset_method_and_seed(dataset: Path, out: Path) -> Non
 @pytest.mark.parametrize(
     ("methods", "seeds", "words"),
     [
-        (["thumbnail", "patchcroe"], 1, "methods patchcroe: known are thumbnail, patchcore, efficientad, dfsc"),
+        (["thumbnail", "patchcroe"], 1, "methods patchcroe: known are thumbnail, patchcore, csda-cutpaste"),
         ([], 1, "known are thumbnail"),
         (["thumbnail"], 0, "at least one dataset and one seed"),
     ],
