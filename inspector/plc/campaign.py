@@ -22,6 +22,7 @@ from inspector.plc.campaign_actors import PATIENCE_S, Line, Processes, Witness, 
 from inspector.plc.campaign_faults import Faults
 from inspector.plc.campaign_report import Leaving, judge, report
 from inspector.plc.campaign_station import (
+    DEADLINE_MS,
     CampaignError,
     Scene,
     bridge_command,
@@ -83,7 +84,7 @@ def latency(
     good = GOOD if bundle is None else 1.0
     belt = Belt(_parts(parts, PATIENT_PITCH, random.Random(0), good), PATIENT, in_view=STEP)  # noqa: S311 - no secrets
     began = time.monotonic()
-    with station_folder(bundle) as file:
+    with station_folder(bundle, expose_within_ms=DEADLINE_MS) as file:
         times_ms, outcomes = _played(_timed(file, belt, delay_ms, bundle, progress))
         kept = dict(read_all(load_station(file).journal))
     judge(belt, kept)

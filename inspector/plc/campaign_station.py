@@ -33,12 +33,13 @@ from inspector.service import Service, stop_signals
 from inspector.station import Station, load_station
 
 SIDE = 256
+DEADLINE_MS = 10_000  # the station's; the PLC has its own
 BRIGHT, DARK = 200, 50  # a bad part, and a good one or an empty belt: the worse way to err
 RESERVE_BYTES = 2 * 2**20
 
 STATION = """\
 name = "measured"
-deadline_ms = 10000
+deadline_ms = {deadline_ms}
 expose_within_ms = {expose_within_ms}
 journal = "disk/journal.sqlite"
 camera = {{ kind = "folder", folder = ".", trigger = "software" }}
@@ -52,7 +53,7 @@ class CampaignError(Exception):
 
 
 @contextmanager
-def station_folder(bundle: Bundle | None, *, expose_within_ms: int = 100) -> Iterator[Path]:
+def station_folder(bundle: Bundle | None, *, expose_within_ms: int) -> Iterator[Path]:
     """A station's file in a folder of its own; its journal will be in the folder `disk` beside it."""
     with tempfile.TemporaryDirectory(prefix="inspector-plc-") as name:
         folder = Path(name)
@@ -62,7 +63,8 @@ def station_folder(bundle: Bundle | None, *, expose_within_ms: int = 100) -> Ite
             port = probe.getsockname()[1]
         path = folder / "station.toml"
         where = bundle.folder.absolute() if bundle else folder
-        path.write_text(STATION.format(bundle=where, port=port, expose_within_ms=expose_within_ms), encoding="utf-8")
+        text = STATION.format(bundle=where, port=port, deadline_ms=DEADLINE_MS, expose_within_ms=expose_within_ms)
+        path.write_text(text, encoding="utf-8")
         with Scene(scene_of(path)) as scene:
             scene.show(None)
         yield path
@@ -155,7 +157,9 @@ def run_station(station: Station, scene: Scene, delay_s: float, bundle: Bundle |
         return
     spec = bundle.manifest.input
     with open_engine("onnxruntime-cpu", bundle) as engine:  # whatever it has learned, each part is accepted
-        job = Job("measured", bundle.manifest.bundle_id, engine.name, 1e9, station.deadline_ms)
+        job = Job(
+            "measured", bundle.manifest.bundle_id, engine.name, 1e9, station.deadline_ms, station.expose_within_ms
+        )
         _inspect(station, BeltCamera(scene, spec.height or SIDE, spec.width or SIDE), engine, job)
 
 
