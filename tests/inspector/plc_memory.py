@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from .plc_twin import LineInputs, Twin, TwinOutputs
+from inspector.plc.twin import LineInputs, Twin, TwinOutputs
 
 if TYPE_CHECKING:
     from pymodbus.constants import ExcCodes

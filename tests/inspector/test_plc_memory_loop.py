@@ -12,10 +12,10 @@ pytest.importorskip("pymodbus", reason="pymodbus is not installed: pip install -
 from inspector.plc.client import PlcClient
 from inspector.plc.client_settings import ModbusClientSettings
 from inspector.plc.modbus_client import ModbusMemory
+from inspector.plc.twin import Twin
 
 from .belt import SETTINGS, Belt, FakeStation, as_it_comes, at_once, parts, seeded
 from .plc_memory import MemoryLine, Words, served
-from .plc_twin import Twin
 from .test_modbus import free_port
 from .test_plc_closed_loop import HURRIED_MS, PATIENT_MS, Cable, assert_nothing_slipped_through
 from .test_plc_closed_loop import Line as ServedLine
@@ -88,6 +88,9 @@ async def line(belt: Belt, station: FakeStation) -> AsyncIterator[Line]:
                 await running.stop()
 
 
+KINDS = ("plc", "station", "inspection", "cut", "delay", "hung")
+
+
 def test_on_a_quiet_line_every_good_part_passes_and_no_other() -> None:
     belt = Belt(deque(parts(seeded(5), 40)))
     station = FakeStation(belt, at_once)
@@ -108,10 +111,13 @@ def test_whatever_fails_no_part_passes_without_an_accept_of_its_own() -> None:
     belt = Belt(deque(parts(random, PARTS)))
     station = FakeStation(belt, as_it_comes(random))
     happened: dict[str, int] = {}
+    ahead: list[str] = []
     lost = 0
 
     async def fail(running: Line) -> None:
-        kind = random.choice(["plc", "station", "inspection", "cut", "delay", "hung"])
+        if not ahead:
+            ahead.extend(random.sample(KINDS, len(KINDS)))
+        kind = ahead.pop()
         happened[kind] = happened.get(kind, 0) + 1
         if kind == "plc":
             await running.plc.restart(Twin(SETTINGS))
