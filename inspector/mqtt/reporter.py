@@ -50,7 +50,7 @@ class Reporter:
         self._wall = wall
         self._stack = ExitStack()
         self._file = ProgressFile(progress_path(station))
-        self._subscriber = Subscriber(station.bus, ("status",))
+        self._subscriber = Subscriber(station.bus, ("status",), curve=station.curve)
         self._state = self._told = StationState(station=station.name, state="silent")
         self._heard_at = self._told_at = clock()
 
@@ -58,7 +58,7 @@ class Reporter:
         with ExitStack() as stack:
             stack.enter_context(self._file)
             reported = self._file.progress.reported
-            follower = DecisionFollower(self._station.bus.decision, after=reported)
+            follower = DecisionFollower(self._station.bus.decision, after=reported, curve=self._station.curve)
             self._follower = stack.enter_context(follower)
             stack.enter_context(self._subscriber)
             self._plain = PlainSpeaker(self._settings.topic, self._station.name, self._settings.expiry_s, reported)
