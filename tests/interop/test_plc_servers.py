@@ -18,7 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inspector.cli import app
-from inspector.inspection import Verdict
+from inspector.inspection import RecipeId, Verdict
 from inspector.plc import Command, Outcome, PlcInputs, PlcOutputs, PlcPortError, Reason, StatusBit
 from inspector.plc.client import PlcClient
 from inspector.plc.handshake import Decided, Handshake, StartInspection, StationState
@@ -165,6 +165,7 @@ def test_a_plc_that_hangs_is_named_in_time(peer: Peer, monkeypatch: pytest.Monke
         assert memory.read_to_station() == [0] * 19
         assert peer.process is not None
         peer.process.send_signal(signal.SIGSTOP)
+        os.waitpid(peer.process.pid, os.WUNTRACED)  # until it stands still
         began_s = time.monotonic()
         with pytest.raises(PlcPortError, match=r"127\.0\.0\.1"):
             memory.write_from_station(0, [1])
@@ -194,13 +195,13 @@ class Line:
             self.asked.append(action)
             verdict = Verdict.REJECT if action.part_id.endswith("3") else Verdict.ACCEPT
             reason = Reason.OVER_THRESHOLD if verdict is Verdict.REJECT else Reason.NONE
-            decided = Decided(action.token, verdict, reason, 0.5, 3, journalled=True)
+            decided = Decided(action.token, verdict, reason, 0.5, 3, journalled=True, recipe=action.recipe)
             self.handshake.decided(decided, self.clock())
 
     def outputs(self) -> PlcOutputs:
         self.beats += 1
         now_ns = self.clock()
-        self.handshake.station_said(StationState(ready=True, heartbeat=self.beats // 10, recipe=1), now_ns)
+        self.handshake.station_said(StationState(ready=True, heartbeat=self.beats // 10, recipe=RecipeId(1, 1)), now_ns)
         return self.handshake.outputs(now_ns)
 
     @asynccontextmanager
