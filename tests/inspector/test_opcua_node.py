@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("asyncua", reason="asyncua is not installed: pip install -e '.[opcua]'")
 
-from inspector.inspection import NO_RECIPE, Verdict
+from inspector.inspection import RecipeId, Verdict
 from inspector.plc import PlcInputs, PlcOutputs, Reason
 from inspector.plc.handshake import Decided, Handshake, StartInspection, StationState
 
@@ -42,13 +42,13 @@ class Line:
             assert isinstance(action, StartInspection)
             verdict = Verdict.REJECT if inputs.trigger_seq % 2 else Verdict.ACCEPT
             reason = Reason.OVER_THRESHOLD if inputs.trigger_seq % 2 else Reason.NONE
-            decided = Decided(action.token, verdict, reason, 0.5, 12, journalled=True, recipe=NO_RECIPE)
+            decided = Decided(action.token, verdict, reason, 0.5, 12, journalled=True, recipe=action.recipe)
             self.handshake.decided(decided, time.monotonic_ns())
 
     def outputs(self) -> PlcOutputs:
         now_ns = time.monotonic_ns()
         self.beat += 1
-        self.handshake.station_said(StationState(ready=True, heartbeat=self.beat), now_ns)
+        self.handshake.station_said(StationState(ready=True, heartbeat=self.beat, recipe=RecipeId(1, 1)), now_ns)
         return self.handshake.outputs(now_ns)
 
 
