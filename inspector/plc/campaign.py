@@ -136,12 +136,21 @@ def faults(parts: int, progress: Progress, *, seed: int = 0, run_on: bool = Fals
 
 
 def _played(campaign: Coroutine[None, None, Result]) -> Result:
-    """Run a campaign; SIGTERM ends it as Ctrl-C does, so that nothing stays behind."""
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    """Run a campaign; SIGTERM ends it as Ctrl-C does, so that nothing stays behind.
+
+    Not by way of SIGINT: what a shell starts in the background ignores that.
+    """
+
+    async def until_told() -> Result:
+        this = asyncio.current_task()
+        if this is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+        return await campaign
+
     try:
-        return asyncio.run(campaign)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        return asyncio.run(until_told())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 def _parts(number: int, pitch: tuple[int, int], dice: random.Random, good: float) -> list[Part]:
