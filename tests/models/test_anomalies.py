@@ -18,7 +18,7 @@ def sources(*, grey: bool = False) -> list[Tensor]:
     return [image.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1) for image in images] if grey else images
 
 
-def drawn(kind: str, count: int = 20, *, seed: int = 0, grey: bool = False) -> list[Anomaly]:
+def drawn(kind: str, count: int = 8, *, seed: int = 0, grey: bool = False) -> list[Anomaly]:
     made = Drawn(sources(grey=grey), MAKES[kind], seed=seed, count=count)
     return [made[index] for index in range(len(made))]
 
@@ -35,10 +35,10 @@ def test_an_anomaly_differs_from_its_source_in_its_mask_alone(kind: str) -> None
 
 @pytest.mark.parametrize("kind", MAKES)
 def test_some_are_edited_such_that_nothing_is_wrong(kind: str) -> None:
-    items = drawn(kind, 60)
+    items = drawn(kind, 25)
     no_ops = [item for item in items if not item.mask.any()]
     changes = [(item.image - sources()[item.source]).abs().max().item() for item in no_ops]
-    assert 3 <= len(no_ops) <= 30
+    assert 2 <= len(no_ops) <= 12
     assert sum(change > 0 for change in changes) > len(no_ops) / 2
     assert max(changes) < 0.1
 
