@@ -127,7 +127,7 @@ def check(station: StationFile = DEFAULT_STATION) -> None:
 
 
 bus_app = typer.Typer(
-    help="Let other machines hear the station over tcp://, by [curve] of its file.", no_args_is_help=True
+    help="Let other machines hear the station over tcp://, by the table curve of its file.", no_args_is_help=True
 )
 app.add_typer(bus_app, name="bus", rich_help_panel=STATION)
 
@@ -162,14 +162,14 @@ def bus_client(
     typer.echo(f"move {secret} to the client, with the station's public key; here it is not needed")
 
 
-plc_app = typer.Typer(help="Serve the line's PLC: triggers in, results out, by [plc] of the station's file.")
+plc_app = typer.Typer(help="Serve the line's PLC: triggers in, results out, by the table plc of the station's file.")
 app.add_typer(plc_app, name="plc", rich_help_panel=STATION)
 
 
 @plc_app.callback(invoke_without_command=True, epilog="Example: inspector plc --station line1.toml")
 @plainly
 def plc(context: typer.Context, station: StationFile = DEFAULT_STATION) -> None:
-    """Serve the line's PLC: triggers in, results out, by [plc] of the station's file.
+    """Serve the line's PLC: triggers in, results out, by the table plc of the station's file.
 
     It runs beside [b]inspector run[/b], and passes no part whose accept is not in the journal. docs/integration.md
     takes you from an empty PLC project to a running handshake.
@@ -255,14 +255,16 @@ def plc_user(
     typer.echo(f"{name} is {role}: restart inspector plc")
 
 
-mqtt_app = typer.Typer(help="Report decisions and state to line and plant over MQTT 5 and Sparkplug B, by [mqtt].")
+mqtt_app = typer.Typer(
+    help="Report decisions and state to line and plant over MQTT 5 and Sparkplug B, by the table mqtt."
+)
 app.add_typer(mqtt_app, name="mqtt", rich_help_panel=STATION)
 
 
 @mqtt_app.callback(invoke_without_command=True, epilog="Example: inspector mqtt --station line1.toml")
 @plainly
 def mqtt(context: typer.Context, station: StationFile = DEFAULT_STATION) -> None:
-    """Report decisions and state to line and plant over MQTT 5 and Sparkplug B, by [mqtt] of the station's file.
+    """Report decisions and state to line and plant over MQTT 5 and Sparkplug B, by the table mqtt of the station's file.
 
     It runs beside [b]inspector run[/b] and only reads: it passes no part. docs/mqtt.md has topics and payloads.
     """
