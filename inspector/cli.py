@@ -264,7 +264,7 @@ app.add_typer(mqtt_app, name="mqtt", rich_help_panel=STATION)
 @mqtt_app.callback(invoke_without_command=True, epilog="Example: inspector mqtt --station line1.toml")
 @plainly
 def mqtt(context: typer.Context, station: StationFile = DEFAULT_STATION) -> None:
-    """Report decisions and state to line and plant over MQTT 5 and Sparkplug B, by the table mqtt of the station's file.
+    """Report decisions and state to line and plant, MQTT 5 and Sparkplug B, by the table mqtt of the station's file.
 
     It runs beside [b]inspector run[/b] and only reads: it passes no part. docs/mqtt.md has topics and payloads.
     """
