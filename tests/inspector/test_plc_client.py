@@ -292,9 +292,9 @@ def test_a_connection_that_fails_is_lost_closed_and_made_again(call: str, caplog
         station.memory.written.clear()
         await until(lambda: station.lost > 2)
         assert call == "write" or len(station.heard) == heard
-        station.memory.fails = ""
         station.heard.clear()
         station.memory.written.clear()
+        station.memory.fails = ""  # last: its calls are made in a thread
         await until(lambda: station.memory.from_station == words_of(station.shows) and bool(station.heard))
 
     station.run(scenario)
