@@ -8,10 +8,10 @@ import torch
 
 from export.package import package
 from inspector.bundle import Bundle
-from models.calibrate import choose_threshold
 from models.data import NormalImages
 from models.detector import Detector
 from models.normals import ImageFormat
+from models.threshold import choose_threshold
 from models.trained import Record, Trained, TrainSettings
 
 

@@ -357,16 +357,18 @@ def benchmark(
     resume: Annotated[bool, typer.Option("--resume", help="keep the rows that the JSON file has already")] = False,
     curve: Annotated[Path | None, typer.Option(help="draw image AUROC against minutes there, a PNG")] = None,
 ) -> None:
-    """Train and judge methods side by side, and print the table.
+    """Train and judge methods side by side; print a table of all, and one of every dataset's kinds of defects.
 
-    Methods: thumbnail, patchcore, csda-cutpaste and csda-perlin (CSDA alone, by what it learns from), efficientad, dfsc
-    (as in its report, margin 0.4), dfsc-m0, dfsc-m0.2, dfsc-m1, dfsc-m2, inspector (what [b]inspector train[/b] does),
-    inspector-pdn (with the PDN-S teacher), inspector+csda-cutpaste and inspector+csda-perlin; [b]ablation[/b] stands
-    for the rows of the report's Table 4.
+    Methods: thumbnail, patchcore, csda-KIND (CSDA alone, learned from cutpaste, perlin, structural, comgen, or
+    comgen-any, which is without low-density sampling), efficientad, dfsc (as in its report, margin 0.4), dfsc-m0,
+    dfsc-m0.2, dfsc-m1, dfsc-m2, inspector (what [b]inspector train[/b] does), inspector-m0, inspector-m0.4 and
+    inspector-m1 (with that margin), inspector-cutpaste and inspector-perlin (CSDA learns from those), dfsc+heads
+    (without CSDA), inspector-pdn (with the PDN-S teacher); [b]ablation[/b] stands for the rows of the report's Table 4.
     """
-    from models.benchmark import as_budgets, as_markdown, plot_curves
+    from models.benchmark import as_budgets
     from models.benchmark import benchmark as compare
     from models.method import ABLATION
+    from models.tables import as_markdown, plot_curves, types_as_markdown
 
     names = [name.strip() for name in methods.replace("ablation", ",".join(ABLATION)).split(",")]
     budgets = as_budgets(budget)
@@ -374,6 +376,8 @@ def benchmark(
     with progress_bars() as progress:
         rows = compare(datasets, names, seeds=seeds, budgets=budgets, out=json, progress=progress, resume=resume)
     typer.echo(as_markdown(rows))
+    typer.echo("Image AUROC by kind of defect:\n")
+    typer.echo(types_as_markdown(rows))
     if curve:
         plot_curves(rows, curve)
 

@@ -5,7 +5,7 @@ They are the baselines that ComGEN's generated anomalies are compared with, and 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.corpus import shrink, texture
+from models.fakes import GENERATED
 from models.grid import NETWORK_SIDE
 
 Pixels: TypeAlias = npt.NDArray[np.float32]  # (256, 256, 3) in 0..1
@@ -33,7 +34,15 @@ class Anomaly:
     source: int  # which of the good images
 
 
-class Drawn(Sequence[Anomaly]):
+class Anomalies(Protocol):
+    """Some anomalies, perhaps made when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Anomaly: ...
+
+
+class Drawn:
     """So many anomalies, each made when it is asked for; the same seed and index give the same one."""
 
     def __init__(self, images: Sequence[Tensor], make: Make, *, seed: int, count: int) -> None:
@@ -45,7 +54,7 @@ class Drawn(Sequence[Anomaly]):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> Anomaly:  # type: ignore[override]  # no slices
+    def __getitem__(self, index: int) -> Anomaly:
         """The anomaly of this index.
 
         Raises:
@@ -102,12 +111,22 @@ def perlin(source: Pixels, rng: np.random.Generator) -> tuple[Pixels, Mask]:
     return np.asarray(source + opacity * (surface - source), np.float32), _feathered(mask, rng)
 
 
-MAKES: dict[str, Make] = {"cutpaste": cut_paste, "perlin": perlin}
+def structural(source: Pixels, rng: np.random.Generator) -> tuple[Pixels, Mask]:
+    """Damage of either kind."""
+    return (cut_paste if rng.random() < 0.5 else perlin)(source, rng)
+
+
+MAKES: dict[str, Make] = {"cutpaste": cut_paste, "perlin": perlin, "structural": structural}
+
+
+_PASTED, _COVERED = frozenset({"cut and paste", "stranger"}), frozenset({"foreign surface", "stain"})
+_ALL = _PASTED | _COVERED | {"missing", "mismatched", GENERATED}
 KIN: dict[str, frozenset[str]] = {  # fakes that look like them: what has learned from them is not judged by these
-    "cutpaste": frozenset({"cut and paste", "stranger"}),
-    "perlin": frozenset({"foreign surface", "stain"}),
-    "comgen": frozenset({"cut and paste", "stranger", "missing", "mismatched"}),
-    "comgen-any": frozenset({"cut and paste", "stranger", "missing", "mismatched"}),
+    "cutpaste": _PASTED,
+    "perlin": _COVERED,
+    "structural": _PASTED | _COVERED,
+    "comgen": _ALL,
+    "comgen-any": _ALL,
 }
 
 

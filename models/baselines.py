@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.comgen.examples import anomalies_of
+from models.comgen.examples import imagine
 from models.coreset import greedy_coreset
 from models.csda import Csda, image_score
 from models.csda_fit import CsdaSchedule, fit_csda
@@ -112,20 +112,20 @@ class PatchCore:
 class CsdaAlone:
     """CSDA without the other scores, learned from one kind of made anomalies: what that kind is worth."""
 
-    STEPS = 500
+    STEPS, ANOMALIES = 500, 400
 
     def __init__(self, normals: Normals, anomalies: str, *, seed: int, progress: Progress) -> None:
-        """Learn from anomalies of a kind that `anomalies_of` knows."""
+        """Learn from anomalies of a kind that `imagine` knows."""
         self._format = normals.format
         self._teacher = Lite0Teacher()
         self._region = torch.ones(1, 1, GRID, GRID)
         torch.manual_seed(seed)
         self._csda = Csda(self._teacher.scale_channels)
         schedule = CsdaSchedule(self.STEPS, seed)
-        drawn = anomalies_of(anomalies, normals, schedule.anomalies, seed=seed, progress=progress)
+        imagined = imagine(anomalies, normals, self.ANOMALIES, judges=0, seed=seed, store=None, progress=progress)
         with TemporaryDirectory(prefix="csda-") as work, denormals_as_zero():
             fit_csda(
-                self._csda, self._teacher, normals.train, drawn, self._region, schedule,
+                self._csda, self._teacher, normals.train, imagined.learn, self._region, schedule,
                 checkpoint=Path(work) / "checkpoint.pt", key="", progress=progress,
             )  # fmt: skip
 

@@ -3,28 +3,26 @@
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from models.anomalies import MAKES
 from models.baselines import CsdaAlone, PatchCore, Thumbnail
-from models.calibrate import choose_threshold
 from models.comgen.examples import COMGEN, COMGEN_ANY
 from models.data import Image, NormalImages, normal_images, read_image, test_images
 from models.evaluate import Predict, Scored, evaluate
 from models.evaluation import Evaluation
-from models.localisation import LOGICAL, STRUCTURAL
 from models.method import ABLATION, NAMED
 from models.normals import Normals, as_graph_image, load_normals
 from models.progress import Progress, silent
+from models.tables import Row
+from models.threshold import choose_threshold
 from models.train import train
 from models.trained import STEPS, Budget, Trained, TrainSettings
 
@@ -38,23 +36,6 @@ CONFIDENCE = 0.95
 
 class BenchmarkError(ValueError):
     """The benchmark cannot be run as asked; the text says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One method, trained once on one dataset and judged on its test images."""
-
-    method: str
-    seed: int
-    budget: Budget | None  # None: the method has none
-    train_seconds: float  # without reading the images
-    evaluation: Evaluation
-
-    def as_json(self) -> dict[str, object]:
-        """The row with the evaluation's figures beside its own keys, without the single images."""
-        figures = self.evaluation.model_dump(mode="json", exclude={"images"})
-        own = {"method": self.method, "seed": self.seed, "budget": self.budget, "train_seconds": self.train_seconds}
-        return {"dataset": figures.pop("dataset"), **own, **figures}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,37 +117,10 @@ def read_rows(path: Path) -> list[Row]:
         raise BenchmarkError(f"{path} holds no rows of a benchmark: give another file, or do not resume") from error
 
 
-def plot_curves(rows: Sequence[Row], out: Path) -> None:
-    """Image AUROC against minutes of training, a picture for each dataset side by side, a line for each method."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    names = sorted({row.evaluation.dataset for row in rows})
-    for axes, name in zip(np.ravel(figure.subplots(1, len(names))), names, strict=True):
-        points: dict[str, list[tuple[float, float]]] = {}
-        for group in _groups([row for row in rows if row.evaluation.dataset == name]):
-            known = [row.evaluation.image_auroc.pooled for row in group]
-            figures = [figure for figure in known if figure is not None]
-            if figures:
-                minutes = mean(row.train_seconds for row in group) / 60
-                points.setdefault(group[0].method, []).append((minutes, mean(figures)))
-        for method, line in points.items():
-            axes.plot(*zip(*sorted(line), strict=True), marker="o", label=method)
-        axes.set(title=name, xlabel="minutes of training", ylabel="image AUROC")
-        axes.grid(visible=True, alpha=0.3)
-        axes.legend()
-    figure.savefig(out, dpi=110)
-
-
 def thumbnail_auroc(dataset: Path) -> float | None:
     """Pooled image AUROC of the thumbnail baseline: how much of a dataset is won without seeing its defects."""
     predict = Thumbnail(load_normals(dataset, seed=0, progress=silent))
     return evaluate(predict, dataset, threshold=0.0, bundle="thumbnail").image_auroc.pooled
-
-
-def as_markdown(rows: Sequence[Row]) -> str:
-    """A table of the rows, one line for each dataset, method and budget: mean ± standard deviation over the seeds."""
-    lines = [_cells(group) for group in _groups(rows)]
-    table = [list(lines[0]), ["---"] * len(lines[0]), *(list(line.values()) for line in lines)] if lines else []
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in table)
 
 
 def _check(datasets: Sequence[Path], methods: Sequence[str], seeds: int) -> None:
@@ -260,56 +214,3 @@ def _partial(out: Path) -> Path:
     """Beside the result: rows are written there first."""
     out.parent.mkdir(parents=True, exist_ok=True)
     return out.with_name(f".{out.name}.partial")
-
-
-def _groups(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows that differ in their seed only."""
-    groups: dict[tuple[str, str, str | None], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.evaluation.dataset, row.method, row.budget), []).append(row)
-    return list(groups.values())
-
-
-def _cells(group: Sequence[Row]) -> dict[str, str]:
-    """One line of the table, by column."""
-    first = group[0]
-
-    def over_seeds(figure: Callable[[Evaluation], float | None]) -> str:
-        return _spread([figure(row.evaluation) for row in group])
-
-    return {
-        "dataset": first.evaluation.dataset,
-        "method": f"{first.method} {first.budget}" if first.budget else first.method,
-        "seeds": str(len(group)),
-        "image AUROC": over_seeds(lambda figures: figures.image_auroc.pooled),
-        "weakest type": _weakest_type([row.evaluation for row in group]),
-        "logical": over_seeds(lambda figures: figures.image_auroc.logical),
-        "structural": over_seeds(lambda figures: figures.image_auroc.structural),
-        "AU-PRO": over_seeds(lambda figures: figures.au_pro),
-        "AU-sPRO@0.05": over_seeds(lambda figures: figures.au_spro["0.05"]),
-        "train min": f"{mean(row.train_seconds for row in group) / 60:.1f}",
-    }
-
-
-def _weakest_type(evaluations: Sequence[Evaluation]) -> str:
-    """The kind of defect with the lowest mean image AUROC; LOCO's two halves are no kinds."""
-    kinds = {
-        kind: [one.image_auroc.by_type[kind] for one in evaluations] for kind in evaluations[0].image_auroc.by_type
-    }
-    means = {
-        kind: mean(known)
-        for kind, figures in kinds.items()
-        if kind not in {LOGICAL, STRUCTURAL} and (known := [figure for figure in figures if figure is not None])
-    }
-    if not means:
-        return "n/a"
-    weakest = min(means, key=lambda kind: means[kind])
-    return f"{weakest} {_spread(kinds[weakest])}"
-
-
-def _spread(figures: Sequence[float | None]) -> str:
-    """Mean and, of two or more, sample standard deviation; n/a where the figure does not apply."""
-    known = [figure for figure in figures if figure is not None]
-    if not known:
-        return "n/a"
-    return f"{mean(known):.3f} ± {stdev(known):.3f}" if len(known) > 1 else f"{known[0]:.3f}"

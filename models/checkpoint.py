@@ -31,13 +31,23 @@ class Checkpoint:
         Raises:
             DataError: the file is damaged.
         """
-        if not path.exists():
-            return None
-        try:
-            stored = cls(**torch.load(path, weights_only=True, map_location="cpu"))
-        except (EOFError, RuntimeError, TypeError, UnpicklingError) as error:
-            raise DataError(f"{path} is damaged: remove it to train from the start") from error
-        return stored if stored.key == key else None
+        content = load_whole(path) if path.exists() else {}
+        return cls(**content) if content.get("key") == key else None
+
+
+def load_whole(path: Path) -> dict[str, Any]:
+    """What `save_whole` has written.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except (EOFError, RuntimeError, UnpicklingError) as error:
+        raise DataError(f"{path} is damaged: remove it to train from the start") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is damaged: remove it to train from the start")
+    return content
 
 
 def save_whole(content: dict[str, Any], path: Path) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.anomalies import Anomaly
+from models.anomalies import Anomalies, Anomaly
 from models.csda import Csda, mask_loss
 from models.data import DataError
 from models.grid import GRID
@@ -24,11 +24,14 @@ from models.teacher import Scales, Teacher
 
 ANOMALOUS, NORMAL, UNLIKE, NO_OPS = 4, 2, 1, 1  # images of each kind in a batch: half of it is clean
 UNLIKE_SHARE = 0.2  # of the pairs of good images and candidates, those that differ most
-ANOMALIES = 400  # that are made, no-ops among them
 FEWEST_VISIBLE = 10  # anomalies
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-4
 MOMENTUM = 0.98  # of the moving average that is kept
 WARM_UP_SHARE = 0.05  # of the steps, until the learning rate has its value
+
+
+class NothingSeenError(DataError):
+    """There is nothing to learn from; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,11 +59,6 @@ class CsdaSchedule:
 
     steps: int
     seed: int
-
-    @property
-    def anomalies(self) -> int:
-        """How many to make: each is looked at once, and drawn again and again."""
-        return min(ANOMALIES, ANOMALOUS * self.steps)
 
     def rate_at(self, step: int) -> float:
         """Learning rate: up over the first steps, then down along half a cosine."""
@@ -141,7 +139,7 @@ class CsdaTrainer:
 
 
 def fit_csda(
-    csda: Csda, teacher: Teacher, images: Sequence[Tensor], anomalies: Sequence[Anomaly], region: Tensor,
+    csda: Csda, teacher: Teacher, images: Sequence[Tensor], anomalies: Anomalies, region: Tensor,
     schedule: CsdaSchedule, *, checkpoint: Path, key: str, progress: Progress,
 ) -> float:  # fmt: skip
     """Fill the memory and train the network in place, from the checkpoint on if there is one with this key.
@@ -161,7 +159,7 @@ def fit_csda(
         seconds spent, those before an interruption included.
 
     Raises:
-        DataError: hardly any of the anomalies can be seen.
+        NothingSeenError: hardly any of the anomalies can be seen.
         FloatingPointError: the loss is no longer finite.
     """
     started = time.monotonic()
@@ -177,13 +175,13 @@ def fit_csda(
 
 @torch.no_grad()
 def prepare(
-    references: References, teacher: Teacher, images: Sequence[Tensor], anomalies: Sequence[Anomaly], region: Tensor,
+    references: References, teacher: Teacher, images: Sequence[Tensor], anomalies: Anomalies, region: Tensor,
     seed: int, progress: Progress,
 ) -> Examples:  # fmt: skip
     """Fill the memory, look at every image once, and draw the masks of what can be seen of the anomalies.
 
     Raises:
-        DataError: hardly any of the anomalies can be seen.
+        NothingSeenError: hardly any of the anomalies can be seen.
     """
     features = []
     for done, image in enumerate(images, start=1):
@@ -203,9 +201,9 @@ def prepare(
             anomalous.append(Example(taps, mask, item.source))
         progress("looking at anomalies", index + 1, len(anomalies))
     if len(anomalous) < FEWEST_VISIBLE:
-        raise DataError(
-            f"only {len(anomalous)} of {len(anomalies)} made anomalies can be seen among how good images differ: "
-            "leave csda out of the heads, or learn from other anomalies"
+        raise NothingSeenError(
+            f"CSDA is left out: of {len(anomalies)} made anomalies only {len(anomalous)} can be seen among how good "
+            "images differ"
         )
     return Examples(anomalous, normal, no_ops, unlike)
 

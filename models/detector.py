@@ -3,7 +3,7 @@
 This module is what is exported; training and calibration fill its networks and buffers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +127,20 @@ class Detector(nn.Module):
         if not inspected.any():
             raise DataError("the region of interest is empty: paint white what is to be inspected, on black")
         self.region.copy_(inspected)
+
+    def counts_csda(self) -> bool:
+        """Whether calibration has found that CSDA counts for this product, in the score or in the map."""
+        return bool(self.csda and (self.part_weight[-1] or self.map_weight[-1]))
+
+    def without_csda(self) -> "Detector":
+        """The same detector without CSDA, which then costs no time."""
+        plain = Detector(replace(self.method, heads=tuple(head for head in self.method.heads if head != "csda")))
+        own = self.state_dict()
+        kept = {
+            name: own[name][: len(value)] if value.ndim else own[name] for name, value in plain.state_dict().items()
+        }
+        plain.load_state_dict(kept)
+        return plain.train(self.training)
 
     def evidence(self, image: Tensor) -> Evidence:
         """What the networks say of a network image (1, 3, 256, 256) in 0..1, not calibrated."""

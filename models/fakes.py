@@ -1,6 +1,6 @@
 """Makeshift anomalies: cheap edits of good images, to choose by where there are no labels. Knows no network.
 
-They are not learned from. ComGEN's generated anomalies take their place where they are made.
+They are not learned from. Where a product has components, ComGEN's generated anomalies stand beside them.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ Edit: TypeAlias = Callable[[Pixels, Pixels, np.random.Generator], tuple[Pixels, 
 LEAST_CHANGE = 0.03  # of the range, of three in ten of the edited pixels: less is no anomaly that could be seen
 GREY = 2 / 255  # of difference between the channels, at most: such an image is edited in grey
 TRIES = 20
+GENERATED = "generated"  # the kind of those that ComGEN has made
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -69,6 +69,8 @@ class Trainer:
 
     def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
         """Continue from a state."""
+        self.detector.to(self.device)
+        self.networks.train()
         for name, values in state.items():
             getattr(self, name).load_state_dict(values)
 

@@ -31,8 +31,9 @@ class Learner(Protocol):
 
 
 def learn(
-    learner: Learner, steps: int, *, stage: str, started: float, checkpoint: Path, key: str, progress: Progress
-) -> float:
+    learner: Learner, steps: int, *, stage: str, started: float, checkpoint: Path, key: str, progress: Progress,
+    first: int = 0,
+) -> float:  # fmt: skip
     """Take the steps, from the checkpoint on if there is one with this key.
 
     Args:
@@ -43,6 +44,7 @@ def learn(
         checkpoint: written every now and then, and at the end.
         key: names the training.
         progress: told the loss.
+        first: step to begin with, where there is no checkpoint.
 
     Returns:
         the seconds that earlier runs had spent.
@@ -50,7 +52,7 @@ def learn(
     Raises:
         FloatingPointError: the loss is no longer finite.
     """
-    first, spent = 0, 0.0
+    spent = 0.0
     if earlier := Checkpoint.load(checkpoint, key):
         learner.restore(earlier.state)
         first, spent = earlier.step, earlier.seconds

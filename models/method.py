@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from models.data import DataError
 
 Head = Literal["patch", "global", "puad", "components", "csda"]
-HEADS: tuple[Head, ...] = ("patch", "global", "puad", "components")
+HEADS: tuple[Head, ...] = ("patch", "global", "puad", "components", "csda")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Method:
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in the auto-encoder's decoder
     separation: bool = True  # L_DFSC (Eq 6)
     margin: Annotated[float, Field(ge=0, le=2)] = 0.4  # m of Eq 6, in 0..2
+    choose_margin: bool = True  # the last steps with others, too; kept is that with which made anomalies stand out most
     quantile: Annotated[float, Field(ge=0, lt=1)] = 0.999  # behind tau (Eq 2) and tau' (Eq 3), per image and element
     norm_order: Literal["mask first", "norm first"] = "mask first"  # of Eq 4 and the l2 norm
     weight: Annotated[float, Field(ge=0)] = 2.0  # alpha of Eq 7
@@ -39,14 +40,13 @@ class Method:
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
     sigmoid: bool = True  # on each normalised map before they are combined
     whitening: bool = True  # differences as Mahalanobis distances among good images; else plain squares (Eq 1)
-    heads: tuple[Head, ...] = HEADS  # scores beside the maps'; "csda" may be added
-    anomalies: Literal["cutpaste", "perlin", "comgen", "comgen-any"] = (
-        "cutpaste"  # made of good images, that CSDA learns from
-    )
+    heads: tuple[Head, ...] = HEADS  # scores beside the maps'
+    # made of good images: CSDA learns from them; with comgen, which has structural ones too, choices are made by them
+    anomalies: Literal["cutpaste", "perlin", "structural", "comgen", "comgen-any"] = "comgen"
 
 
 SHIPPED_TEACHERS = ("lite0", "pdn")
-REPORT = Method(teacher="pdn", whitening=False, heads=())
+REPORT = Method(teacher="pdn", choose_margin=False, whitening=False, heads=())
 EFFICIENTAD = replace(
     REPORT, instance_norm=False, dropout=0.2, separation=False, momentum=0.0, sigmoid=False, augmentation=True,
     penalty=True,
@@ -59,9 +59,10 @@ NAMED: dict[str, Method] = {
     **{f"dfsc-m{margin:g}": replace(REPORT, margin=margin) for margin in (0.0, 0.2, 1.0, 2.0)},
     "inspector": Method(),
     "inspector-pdn": Method(teacher="pdn"),
-    "inspector+csda-cutpaste": Method(heads=(*HEADS, "csda")),
-    "inspector+csda-perlin": Method(heads=(*HEADS, "csda"), anomalies="perlin"),
-    "inspector+csda-comgen": Method(heads=(*HEADS, "csda"), anomalies="comgen"),
+    **{f"inspector-m{margin:g}": Method(margin=margin, choose_margin=False) for margin in (0.0, 0.4, 1.0)},
+    "inspector-cutpaste": Method(choose_margin=False, anomalies="cutpaste"),
+    "inspector-perlin": Method(choose_margin=False, anomalies="perlin"),
+    "dfsc+heads": Method(choose_margin=False, heads=HEADS[:-1], anomalies="structural"),  # nothing of ComGEN's
 }
 ABLATION: dict[str, Method] = {  # the report's Table 4, row by row
     "bare": _BARE,

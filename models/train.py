@@ -11,19 +11,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.calibrate import ThresholdChoice, calibrate, choose_threshold, evenly
-from models.comgen.examples import anomalies_of
-from models.csda_fit import fit_csda
+from models.anomalies import MAKES
+from models.calibrate import calibrate
+from models.choose import judging_fakes
+from models.comgen.examples import Imagined, imagine
+from models.csda_fit import NothingSeenError, fit_csda
 from models.data import DataError, Image
 from models.detector import Detector
+from models.fakes import Fake
 from models.fit import fit
 from models.loop import denormals_as_zero
-from models.normals import ImageFormat, Normals, load_normals
+from models.margin import CHECKPOINT, checkpoint_name, fit_margins, separate
+from models.normals import ImageFormat, Normals, evenly, load_normals
 from models.progress import Progress
-from models.trained import Record, Trained, TrainSettings
+from models.threshold import ThresholdChoice, choose_threshold
+from models.trained import JUDGES, Record, Trained, TrainSettings
 
-CHECKPOINT, CSDA_CHECKPOINT = "checkpoint.pt", "csda.pt"
+CSDA_CHECKPOINT, IMAGINED = "csda.pt", "anomalies.pt"
 TRAINED = "trained.pt"
+FAKES_PER_KIND = 10
 CALIBRATION_IMAGES = 400  # of the training images, at most: with half of 275 the global distance lost .02 of AUROC
 
 
@@ -51,74 +57,130 @@ def train(
     """
     normals = load_normals(dataset, seed=settings.seed, progress=progress)
     work.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(settings.seed)
-    detector = Detector(settings.method).eval()
-    if region is not None:
-        require_shape(region, normals.format)
-        detector.inspect_only(region)
-    teacher = hashlib.sha256(b"".join(value.numpy().tobytes() for value in detector.teacher.state_dict().values()))
-    learned = f"{normals.fingerprint} {settings.schedule} {settings.method} {teacher.hexdigest()}"
-    key = hashlib.sha256(learned.encode()).hexdigest()
+    detector = untrained(settings, normals.format, region)
+    key = key_of(detector, normals, settings)
+    started = time.monotonic()
+    imagined = imagine_for(normals, settings, store=work / IMAGINED, progress=progress)
+    fakes = judging_fakes(detector, normals.validation, imagined.judge, per_kind=FAKES_PER_KIND, seed=settings.seed)
+    seconds = time.monotonic() - started
     with denormals_as_zero():
-        seconds = fit(
-            detector,
-            normals.train,
-            settings.schedule,
-            checkpoint=work / CHECKPOINT,
-            key=key,
-            progress=progress,
-        )
-        seconds += compare(detector, normals, settings, checkpoint=work / CSDA_CHECKPOINT, key=key, progress=progress)
+        seconds += fit_networks(detector, normals, fakes, settings, work=work, key=key, progress=progress)
+        detector, word, spent = compare(detector, normals, imagined, settings, work=work, key=key, progress=progress)
     started = time.monotonic()
     calibrate(
         detector,
         [normals.train[index] for index in evenly(len(normals.train), CALIBRATION_IMAGES)],
         normals.validation,
         lambda done, total: progress("calibrating", done, total),
+        fakes=fakes if settings.method.heads else (),
         seed=settings.seed,
     )
+    if detector.csda and not detector.counts_csda():
+        detector = detector.without_csda()
     scores = validation_scores(detector, normals.validation)
-    threshold = choose_threshold(scores, target=settings.false_reject_target, confidence=settings.confidence)
     record = Record(
         product=product or dataset.resolve().name,
-        settings=settings,
+        settings=replace(settings, method=detector.method),
         images=normals.paths,
         format=normals.format,
         fingerprint=normals.fingerprint,
-        threshold=threshold,
+        threshold=choose_threshold(scores, target=settings.false_reject_target, confidence=settings.confidence),
         validation_scores=tuple(scores.tolist()),
-        seconds=seconds + time.monotonic() - started,
-        words=normals.words + region_words(detector),
+        seconds=seconds + spent + time.monotonic() - started,
+        words=normals.words + region_words(detector) + imagined.words + word,
     )
     trained = Trained(detector, record)
     trained.save(work / TRAINED)
     return trained
 
 
-def compare(
-    detector: Detector, normals: Normals, settings: TrainSettings, *, checkpoint: Path, key: str, progress: Progress
-) -> float:
-    """Let the detector learn what differs from good images, if its method has CSDA; returns the seconds spent."""
-    if detector.csda is None:
-        return 0.0
-    schedule = settings.csda_schedule
-    return fit_csda(
-        detector.csda,
-        detector.teacher,
+def untrained(settings: TrainSettings, image_format: ImageFormat, region: Image | None) -> Detector:
+    """The method's detector, with the networks that the seed draws."""
+    torch.manual_seed(settings.seed)
+    detector = Detector(settings.method).eval()
+    if region is not None:
+        require_shape(region, image_format)
+        detector.inspect_only(region)
+    return detector
+
+
+def key_of(detector: Detector, normals: Normals, settings: TrainSettings) -> str:
+    """A hash of all that a checkpoint depends on."""
+    teacher = hashlib.sha256(b"".join(value.numpy().tobytes() for value in detector.teacher.state_dict().values()))
+    learned = (
+        f"{normals.fingerprint} {settings.schedule} {settings.method} {settings.learned_from} {teacher.hexdigest()}"
+    )
+    return hashlib.sha256(learned.encode()).hexdigest()
+
+
+def fit_networks(
+    detector: Detector, normals: Normals, fakes: Sequence[Fake], settings: TrainSettings, *, work: Path, key: str,
+    progress: Progress,
+) -> float:  # fmt: skip
+    """Train student and auto-encoder, with the margin that the method names or the best one; returns the seconds."""
+    if not settings.tries_margins:
+        return fit(detector, normals.train, settings.schedule, checkpoint=work / CHECKPOINT, key=key, progress=progress)
+    margin, seconds = fit_margins(
+        detector,
         normals.train,
-        anomalies_of(settings.method.anomalies, normals, schedule.anomalies, seed=settings.seed, progress=progress),
-        detector.region,
-        schedule,
-        checkpoint=checkpoint,
-        key=f"{key} {schedule}",
+        settings.schedule,
+        lambda trained: separate(trained, normals.train, normals.validation, fakes, progress),
+        work=work,
+        key=key,
+        progress=progress,
+    )
+    detector.method = replace(detector.method, margin=margin)
+    return seconds
+
+
+def imagine_for(normals: Normals, settings: TrainSettings, *, store: Path, progress: Progress) -> Imagined:
+    """The anomalies that this method learns from and is chosen by; none where it has no heads to choose."""
+    kind = settings.method.anomalies
+    if not settings.method.heads or (kind in MAKES and not settings.learned_from):
+        return Imagined((), ())
+    return imagine(
+        kind,
+        normals,
+        settings.learned_from,
+        judges=JUDGES[settings.budget],
+        seed=settings.seed,
+        store=store,
         progress=progress,
     )
 
 
+def compare(
+    detector: Detector, normals: Normals, imagined: Imagined, settings: TrainSettings, *, work: Path, key: str,
+    progress: Progress,
+) -> tuple[Detector, tuple[str, ...], float]:  # fmt: skip
+    """Let the detector's CSDA, if it has one, learn what differs from good images.
+
+    Returns:
+        the detector, without CSDA if hardly any anomaly can be seen; words, then; and the seconds spent.
+    """
+    if detector.csda is None:
+        return detector, (), 0.0
+    try:
+        seconds = fit_csda(
+            detector.csda,
+            detector.teacher,
+            normals.train,
+            imagined.learn,
+            detector.region,
+            settings.csda_schedule,
+            checkpoint=work / CSDA_CHECKPOINT,
+            key=f"{key} {settings.csda_schedule}",
+            progress=progress,
+        )
+    except NothingSeenError as error:
+        return detector.without_csda(), (str(error),), 0.0
+    return detector, (), seconds
+
+
 def forget_checkpoint(work: Path) -> None:
     """Call once the bundle is made: until then the same command goes on from the checkpoints."""
-    for name in (CHECKPOINT, CSDA_CHECKPOINT):
-        (work / name).unlink(missing_ok=True)
+    for path in (*(work / name for name in (CHECKPOINT, CSDA_CHECKPOINT, IMAGINED)), *work.glob(checkpoint_name("*"))):
+        path.unlink(missing_ok=True)
 
 
 def rechoose(trained: Trained, *, target: float | None, confidence: float | None) -> Trained:

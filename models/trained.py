@@ -8,7 +8,6 @@ from typing import Literal, Self
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from models.calibrate import ThresholdChoice
 from models.checkpoint import save_whole
 from models.csda_fit import CsdaSchedule
 from models.data import DataError, NormalImages
@@ -17,10 +16,14 @@ from models.fit import CROP, Schedule
 from models.grid import GRID
 from models.method import Method
 from models.normals import ImageFormat
+from models.threshold import ThresholdChoice
 
 Budget = Literal["demo", "5min", "20min", "full"]
 STEPS: dict[Budget, int] = {"demo": 400, "5min": 600, "20min": 1800, "full": 70_000}
-CSDA_STEPS: dict[Budget, int] = {"demo": 200, "5min": 250, "20min": 500, "full": 5_000}
+CSDA_STEPS: dict[Budget, int] = {"demo": 150, "5min": 250, "20min": 500, "full": 5_000}
+MADE: dict[Budget, int] = {"demo": 120, "5min": 240, "20min": 400, "full": 800}  # anomalies that CSDA learns from
+JUDGES: dict[Budget, int] = {"demo": 28, "5min": 56, "20min": 56, "full": 112}  # that choices are made by
+MARGIN_BUDGETS: frozenset[Budget] = frozenset({"20min", "full"})  # that leave time to try several
 LEARNING_RATE, FULL_LEARNING_RATE = 3e-4, 1e-4
 
 
@@ -45,6 +48,16 @@ class TrainSettings:
     def csda_schedule(self) -> CsdaSchedule:
         """CSDA's steps of the budget."""
         return CsdaSchedule(CSDA_STEPS[self.budget], self.seed)
+
+    @property
+    def learned_from(self) -> int:
+        """How many anomalies are made for CSDA."""
+        return MADE[self.budget] if "csda" in self.method.heads else 0
+
+    @property
+    def tries_margins(self) -> bool:
+        """Whether the margin is chosen for the product."""
+        return self.method.choose_margin and self.method.separation and self.budget in MARGIN_BUDGETS
 
 
 @dataclass(frozen=True, slots=True)

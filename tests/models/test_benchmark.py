@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from models import benchmark as module
-from models import calibrate
 from models.anomalies import MAKES
 from models.baselines import CsdaAlone, PatchCore
-from models.benchmark import BenchmarkError, Row, as_budgets, as_markdown, benchmark
+from models.benchmark import BenchmarkError, as_budgets, benchmark
 from models.data import DataError
 from models.evaluation import Confusion, Evaluation, ImageAuroc
 from models.method import ABLATION, NAMED
 from models.progress import silent
-from models.trained import CSDA_STEPS, STEPS
+from models.tables import Row, as_markdown, types_as_markdown
+from models.trained import CSDA_STEPS, MADE, STEPS
 
 from .discs import write_discs
 from .tiny import TinyTeacher
@@ -138,8 +138,20 @@ def test_the_halves_of_loco_are_no_kinds_of_defect() -> None:
     assert "| 1 | 0.800 | n/a | n/a |" in as_markdown([row(0, 0.8, by_type={"logical_anomalies": 0.5})])
 
 
+def test_every_kind_of_defect_has_its_column_whoever_was_judged_by_it() -> None:
+    rows = [
+        row(0, 0.8, by_type={"logical_anomalies": 0.5, "no_cap": 0.7}),
+        row(1, 0.8, by_type={"logical_anomalies": 0.5, "no_cap": 0.9}),
+        row(0, 0.8, method="thumbnail", by_type={"no_label": None}),
+    ]
+    lines = types_as_markdown(rows).splitlines()
+    assert lines[0] == "| method | no_cap | no_label |"
+    assert lines[2:] == ["| dfsc 5min | 0.800 ± 0.141 | n/a |", "| thumbnail | n/a | n/a |"]
+
+
 def test_no_rows_make_no_table() -> None:
     assert not as_markdown([])
+    assert not types_as_markdown([])
 
 
 def test_a_resumed_benchmark_keeps_the_rows_that_it_has(
@@ -182,14 +194,16 @@ def test_csda_alone_is_a_baseline_for_every_kind_of_anomaly(
 
 
 @pytest.mark.usefixtures("tiny_networks")
-@pytest.mark.parametrize("method", ["inspector", "inspector+csda-perlin", "dfsc", "bare"])
+@pytest.mark.parametrize("method", ["inspector", "dfsc+heads", "dfsc", "bare"])
 def test_a_named_method_is_trained_and_gives_each_part_of_its_score(
     dataset: Path, out: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     monkeypatch.setitem(STEPS, "demo", 2)
     monkeypatch.setitem(CSDA_STEPS, "demo", 8)
-    monkeypatch.setattr(calibrate, "FAKES_PER_KIND", 1)
+    monkeypatch.setitem(MADE, "demo", 30)
+    monkeypatch.setattr("models.train.FAKES_PER_KIND", 1)
     (only,) = benchmark([dataset], [method], seeds=1, budgets=["demo"], out=out, progress=silent)
     assert (only.method, only.seed, only.budget) == (method, 0, "demo")
     assert only.train_seconds > 0
-    assert set(only.evaluation.image_auroc_by_score) == {"maps", *(NAMED | ABLATION)[method].heads}
+    found = set(only.evaluation.image_auroc_by_score) | {"csda"}  # which is left out where it does not count
+    assert found == {"maps", "csda", *(NAMED | ABLATION)[method].heads}

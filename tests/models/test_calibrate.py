@@ -3,33 +3,27 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from models import calibrate as module
-from models.calibrate import (
+from models.calibrate import ResidualMoments, calibrate, evenly, fit_places, trimmed_moments, whitening_of
+from models.choose import (
     Looks,
-    ResidualMoments,
-    allowed_rejects,
-    calibrate,
     choose_csda_map,
     choose_largest,
     choose_maps,
     choose_parts,
-    choose_threshold,
-    evenly,
-    false_reject_bound,
-    fit_places,
     judging_fakes,
-    trimmed_moments,
-    whitening_of,
+    unlike_learned,
     wins,
 )
 from models.detector import Detector, Evidence
+from models.fakes import EDITS, GENERATED, Fake
 from models.grid import GRID
-from models.method import HEADS, Method
+from models.method import Method
+from models.threshold import allowed_rejects, choose_threshold, false_reject_bound
 
 from .tiny import TinyTeacher
 
 C = TinyTeacher.channels
-PARTS = Detector.PARTS[:-1]  # without CSDA
+PARTS = Detector.PARTS
 
 
 def test_299_images_are_needed_to_show_one_per_cent_at_95() -> None:
@@ -122,6 +116,10 @@ def test_one_good_image_of_ten_does_not_decide() -> None:
     assert choose_largest(np.stack([without, with_it]), [1, 2]) == 1
 
 
+def test_one_fake_alone_decides_nothing() -> None:
+    assert choose_largest(np.stack([np.ones((1, 30)), np.zeros((1, 30))]), [1, 2]) == 1
+
+
 def test_all_images_are_taken_when_they_are_few() -> None:
     assert evenly(275, 400) == list(range(275))
 
@@ -140,11 +138,24 @@ def test_parts_are_chosen_among_the_methods_heads_only() -> None:
     fake[:, PARTS.index("components")] += 100
     fake[:, PARTS.index("global")] += 100
     good[:, PARTS.index("puad")] *= 100  # as loud on good images as on no fake
-    choose_parts(detector, good, fake)
-    chosen = {part for part, weight in zip(PARTS, detector.part_weight.tolist(), strict=True) if weight == 1}
+    choose_parts(detector, good[:, :-1], fake[:, :-1], [True] * 40)
+    chosen = set(detector.counted_parts())
     assert "global" in chosen
     assert not chosen & {"puad", "components", "patch"}
     assert set(detector.part_weight.tolist()) <= {0, 1}
+
+
+@pytest.mark.usefixtures("tiny_networks")
+@pytest.mark.parametrize(("noise", "counts"), [(1.0, True), (100.0, False)], ids=["no harm", "loud on good images"])
+def test_csda_is_judged_by_fakes_that_it_has_not_learned_from(noise: float, counts: bool) -> None:
+    """On those that it has learned from it is perfect in both cases."""
+    detector = Detector()
+    good, fake = torch.randn(2, 40, len(PARTS), generator=torch.Generator().manual_seed(0))
+    fake[:, PARTS.index("global")] += 5
+    good[:, -1] *= noise
+    fake[:20, -1] += 1e6
+    choose_parts(detector, good, fake, [False] * 20 + [True] * 20)
+    assert ("csda" in detector.counted_parts()) is counts
 
 
 @pytest.mark.usefixtures("tiny_networks")
@@ -169,7 +180,7 @@ def looks(logits: torch.Tensor) -> Looks:
 @pytest.mark.usefixtures("tiny_networks")
 @pytest.mark.parametrize(("sees", "weight"), [(9.0, 1.0), (0.0, 0.0)], ids=["it sees edits", "it is blind"])
 def test_csdas_map_has_to_earn_its_place(sees: float, weight: float) -> None:
-    detector = Detector(Method(heads=(*HEADS, "csda")))
+    detector = Detector()
     good, fake = torch.randn(2, 20, GRID, GRID, generator=torch.Generator().manual_seed(0))
     edited = torch.zeros(256, 256)
     edited[80:120, 80:120] = 1
@@ -179,14 +190,27 @@ def test_csdas_map_has_to_earn_its_place(sees: float, weight: float) -> None:
 
 
 @pytest.mark.usefixtures("tiny_networks")
-def test_csda_is_not_judged_by_what_it_has_learned_from() -> None:
-    images = [torch.rand(1, 3, 256, 256)] * 2
-    kinds = [
-        {fake.kind for fake in judging_fakes(Detector(method), images, 0)}
-        for method in (Method(), Method(heads=("csda",)), Method(heads=("csda",), anomalies="perlin"))
-    ]
-    assert kinds[0] - kinds[1] == {"cut and paste", "stranger"}
-    assert kinds[0] - kinds[2] == {"foreign surface", "stain"}
+def test_what_was_made_where_the_part_is_not_inspected_judges_nothing() -> None:
+    detector, image, mask = Detector(), torch.rand(1, 3, 256, 256), torch.zeros(256, 256)
+    mask[:, 200:] = 1
+    made = [Fake(image, GENERATED, mask), Fake(image, GENERATED, mask.flip(1))]
+    detector.region[..., GRID // 2 :] = 0
+    assert [item for item in judging_fakes(detector, [image], made, per_kind=0, seed=0) if item is made[1]]
+    assert len(judging_fakes(detector, [image], made, per_kind=0, seed=0)) == 1
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_what_looks_like_what_csda_has_learned_from_does_not_judge_it() -> None:
+    nothing = torch.zeros(256, 256)
+    fakes = [Fake(nothing, kind, nothing) for kind in (*EDITS, GENERATED)]
+
+    def unfair(method: Method) -> set[str]:
+        fair = unlike_learned(Detector(method), fakes)
+        return {fake.kind for fake, is_fair in zip(fakes, fair, strict=True) if not is_fair}
+
+    assert unfair(Method(anomalies="cutpaste")) == {"cut and paste", "stranger"}
+    assert unfair(Method(anomalies="perlin")) == {"foreign surface", "stain"}
+    assert unfair(Method()) == {*EDITS, GENERATED} - {"scratch", "recoloured"}
 
 
 @pytest.mark.usefixtures("tiny_networks")
@@ -223,12 +247,12 @@ def test_residuals_are_whitened_by_their_own_covariance_about_each_places_mean()
 
 
 @pytest.mark.usefixtures("tiny_networks")
-def test_calibration_brings_good_images_to_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FAKES_PER_KIND", 1)
+def test_calibration_brings_good_images_to_one_scale() -> None:
     torch.manual_seed(0)
     detector, told = Detector().eval(), []
     images = [torch.rand(1, 3, 8, 8).repeat_interleave(32, 2).repeat_interleave(32, 3) for _ in range(24)]
-    calibrate(detector, images[:12], images[12:], lambda done, total: told.append((done, total)))
+    fakes = judging_fakes(detector, images[12:], [], per_kind=1, seed=0)
+    calibrate(detector, images[:12], images[12:], lambda done, total: told.append((done, total)), fakes=fakes)
     assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
     with torch.inference_mode():
         parts = torch.stack([detector.judge(image)[2] for image in images[12:]])

@@ -9,8 +9,7 @@ from models import csda_fit as module
 from models import loop
 from models.anomalies import Anomaly
 from models.csda import Csda, image_score
-from models.csda_fit import CsdaSchedule, CsdaTrainer, fit_csda, prepare
-from models.data import DataError
+from models.csda_fit import CsdaSchedule, CsdaTrainer, NothingSeenError, fit_csda, prepare
 from models.progress import silent
 
 from .tiny import TinyTeacher
@@ -137,7 +136,7 @@ def test_outside_the_region_nothing_is_learned() -> None:
 def test_anomalies_that_cannot_be_seen_are_refused() -> None:
     images = good(12)
     invisible = [Anomaly(images[0], item.mask, 0) for item in anomalies(images, 20)]
-    with pytest.raises(DataError, match="only 0 of 20 made anomalies can be seen"):
+    with pytest.raises(NothingSeenError, match="of 20 made anomalies only 0 can be seen"):
         prepare(untrained().references, teacher(), images, invisible, EVERYWHERE, 0, silent)  # type: ignore[arg-type]
 
 

@@ -13,14 +13,14 @@ from models.train import region_words, require_shape
 from .tiny import TinyTeacher
 
 C = TinyTeacher.channels
-PARTS = Detector.PARTS[:-1]  # without CSDA
-COMPARED = Method(heads=(*HEADS, "csda"))
+PLAIN = Method(heads=HEADS[:-1])  # without CSDA
+PARTS = Detector.PARTS[:-1]
 
 
 @pytest.fixture
 def detector(tiny_networks: None) -> Detector:  # noqa: ARG001
     torch.manual_seed(0)
-    return Detector().eval()
+    return Detector(PLAIN).eval()
 
 
 def evidence(residuals: torch.Tensor) -> Evidence:
@@ -126,16 +126,16 @@ def test_an_image_gets_a_map_a_score_and_its_parts(detector: Detector) -> None:
 
 @pytest.mark.usefixtures("tiny_networks")
 def test_without_csda_nothing_of_it_is_there() -> None:
-    assert Detector().parts == PARTS
-    assert not [name for name in Detector().state_dict() if "csda" in name]
+    assert Detector(PLAIN).parts == PARTS
+    assert not [name for name in Detector(PLAIN).state_dict() if "csda" in name]
 
 
 @pytest.mark.usefixtures("tiny_networks")
 def test_with_csda_all_else_is_as_without() -> None:
     torch.manual_seed(0)
-    plain = Detector().eval()
+    plain = Detector(PLAIN).eval()
     torch.manual_seed(0)
-    compared = Detector(COMPARED).eval()
+    compared = Detector().eval()
     image = torch.rand(1, 3, 256, 256)
     with torch.inference_mode():
         expected, found = plain.judge(image), compared.judge(image)
@@ -148,9 +148,26 @@ def test_with_csda_all_else_is_as_without() -> None:
 
 
 @pytest.mark.usefixtures("tiny_networks")
+def test_csda_that_does_not_count_can_be_taken_out() -> None:
+    torch.manual_seed(0)
+    detector = Detector().eval()
+    detector.part_mean.copy_(torch.rand(6))
+    image = torch.rand(1, 3, 256, 256)
+    assert detector.counts_csda()
+    detector.part_weight[-1] = 0
+    assert not detector.counts_csda()
+    smaller = detector.without_csda()
+    with torch.inference_mode():
+        (grid_map, score, _), expected = smaller.judge(image), detector.judge(image)
+    assert torch.equal(grid_map, expected[0])
+    assert score == expected[1]
+    assert (smaller.csda, smaller.method, smaller.training) == (None, PLAIN, False)
+
+
+@pytest.mark.usefixtures("tiny_networks")
 def test_csdas_map_is_shown_as_far_as_it_has_weight() -> None:
     torch.manual_seed(0)
-    detector = Detector(COMPARED).eval()
+    detector = Detector().eval()
     image = torch.rand(1, 3, 256, 256)
     with torch.inference_mode():
         without = detector.judge(image)[0]

@@ -8,12 +8,12 @@ import cv2
 import pytest
 import torch
 
-from models import calibrate, data
+from models import data
 from models.data import DataError
 from models.method import Method
 from models.progress import silent
 from models.train import TRAINED, train
-from models.trained import STEPS, Trained, TrainSettings
+from models.trained import CSDA_STEPS, JUDGES, MADE, STEPS, Trained, TrainSettings
 
 from .discs import write_discs
 from .tiny import use_tiny_networks
@@ -32,8 +32,10 @@ def _quick() -> Iterator[None]:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         use_tiny_networks(patch)
-        patch.setitem(STEPS, "demo", 3)
-        patch.setattr(calibrate, "FAKES_PER_KIND", 1)
+        for table, count in ((STEPS, 6), (CSDA_STEPS, 2), (MADE, 30), (JUDGES, 7)):
+            patch.setitem(table, "demo", count)
+        patch.setattr("models.trained.MARGIN_BUDGETS", {"demo"})
+        patch.setattr("models.train.FAKES_PER_KIND", 1)
         yield
     torch.set_num_threads(before)
 
@@ -49,7 +51,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Learned where there are no test images."""
+    """Learned where there are no test images; parts do not recur in discs, so CSDA learns from damage alone."""
     alone = tmp_path_factory.mktemp("alone") / "discs"
     shutil.copytree(dataset, alone, ignore=shutil.ignore_patterns("test", "ground_truth"))
     return train(alone, SETTINGS, work=alone.parent, progress=silent)
@@ -95,10 +97,45 @@ def test_what_was_trained_is_loaded_as_the_method_that_it_was(trained: Trained, 
     trained.save(tmp_path / TRAINED)
     loaded = Trained.load(tmp_path / TRAINED)
     assert loaded.record == trained.record
-    assert loaded.detector.method == METHOD
+    assert loaded.detector.method == trained.detector.method
     image = torch.rand(1, 3, 256, 256)
     with torch.inference_mode():
         assert torch.equal(loaded.detector.judge(image)[1], trained.detector.judge(image)[1])
+
+
+def test_what_is_made_up_is_made_once_however_often_the_training_is_killed(
+    dataset: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("models.train.fit_csda", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(dataset, SETTINGS, work=tmp_path, progress=silent)
+    monkeypatch.setattr("models.comgen.examples.Components", killed)
+    resumed = train(dataset, SETTINGS, work=tmp_path, progress=silent)
+    found, expected = resumed.detector.state_dict(), trained.detector.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_product_without_parts_is_learned_all_the_same_and_says_so(trained: Trained) -> None:
+    assert [word for word in trained.record.words if "hardly any part recurs" in word]
+
+
+def test_csda_that_has_nothing_to_learn_from_is_left_out_with_a_word(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.csda_fit.FEWEST_VISIBLE", 1000)
+    learned = train(dataset, SETTINGS, work=tmp_path, progress=silent)
+    assert learned.detector.csda is None
+    assert "csda" not in learned.record.settings.method.heads
+    assert [word for word in learned.record.words if "CSDA is left out" in word]
+    loaded = Trained.load(tmp_path / TRAINED)
+    image = torch.rand(1, 3, 256, 256)
+    with torch.inference_mode():
+        assert torch.equal(loaded.detector.judge(image)[1], learned.detector.judge(image)[1])
 
 
 def test_another_versions_training_is_refused(tmp_path: Path) -> None:
