@@ -18,6 +18,7 @@ from models.detector import Detector, Evidence
 from models.fakes import Fake, make_fakes
 from models.grid import GRID
 from models.heads import Distance
+from models.normals import evenly
 
 Scores = npt.NDArray[np.float64]  # (n,)
 MAP_QUANTILES = (0.9, 0.995)  # of EfficientAD's map normalisation
@@ -130,11 +131,6 @@ def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callabl
     fit_distance(detector.component_distance, torch.stack(components))
     residuals.fit(detector)
     fit_places(detector, kept)
-
-
-def evenly(count: int, most: int) -> list[int]:
-    """Indices of at most so many of `count` things, from all over their order."""
-    return [int(index) for index in np.linspace(0, count - 1, min(count, most)).round()]
 
 
 def choose_maps(detector: Detector, good: Tensor, fake: Tensor) -> None:

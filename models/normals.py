@@ -74,6 +74,11 @@ def as_graph_image(image: Image, image_format: ImageFormat) -> npt.NDArray[np.ui
     return pixels if pixels.shape[2] == image_format.channels else np.repeat(pixels, image_format.channels, axis=2)
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """Indices of at most so many of `count` things, from all over their order."""
+    return [int(index) for index in np.linspace(0, count - 1, min(count, most)).round()]
+
+
 def _split(dataset: Path, seed: int) -> tuple[NormalImages, tuple[str, ...]]:
     images = normal_images(dataset)
     found = len(images.train) + len(images.validation)

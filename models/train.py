@@ -11,14 +11,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.calibrate import ThresholdChoice, calibrate, choose_threshold, evenly
+from models.calibrate import ThresholdChoice, calibrate, choose_threshold
 from models.comgen.examples import anomalies_of
 from models.csda_fit import fit_csda
 from models.data import DataError, Image
 from models.detector import Detector
 from models.fit import fit
 from models.loop import denormals_as_zero
-from models.normals import ImageFormat, Normals, load_normals
+from models.normals import ImageFormat, Normals, evenly, load_normals
 from models.progress import Progress
 from models.trained import Record, Trained, TrainSettings
 

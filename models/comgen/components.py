@@ -17,6 +17,7 @@ from models.comgen.scene import MOST_TOKENS, SIDE, Scene, Token
 from models.comgen.shapes import Mask, overlap, shapes, spread
 from models.comgen.surfaces import Look, Surfaces
 from models.grid import NETWORK_SIDE
+from models.normals import evenly
 from models.progress import Progress
 
 IMAGES = 60  # good images that are looked at to find components
@@ -60,7 +61,7 @@ class Components:
 
     def __init__(self, images: Sequence[Tensor], *, seed: int, progress: Progress) -> None:
         """Learn them from good network images (1, 3, 256, 256); a product may turn out to have none."""
-        chosen = [images[int(index)] for index in np.linspace(0, len(images) - 1, min(IMAGES, len(images))).round()]
+        chosen = [images[index] for index in evenly(len(images), IMAGES)]
         progress("finding components", 0, len(chosen))
         self._surfaces = Surfaces(chosen, seed)
         seen = []

@@ -25,7 +25,7 @@ from models.comgen.composite import (
 from models.comgen.population import Population
 from models.comgen.prompts import CHANGES, Change, Modification, modify
 from models.data import read_image, to_uint8
-from models.normals import ImageFormat
+from models.normals import ImageFormat, evenly
 from models.progress import Progress
 
 GALLERY = 40  # good images that are edited and that lend their parts
@@ -81,7 +81,7 @@ class Generator:
         """
         self._longest = longest
         self._shrunk: dict[int, Photo] = {}
-        self._chosen = np.linspace(0, len(paths) - 1, min(GALLERY, len(paths))).round().astype(int).tolist()
+        self._chosen = evenly(len(paths), GALLERY)
         self._paths, self._format, self._names = paths, image_format, names
         found = []
         for done, index in enumerate(self._chosen, start=1):
@@ -191,7 +191,7 @@ class Generator:
 
     def source(self, image: int) -> int:
         """Which of the good images an image of the population is."""
-        return int(self._chosen[image])
+        return self._chosen[image]
 
     def photo(self, source: int) -> Photo:
         """One of the good images in 8 bit RGB."""

@@ -14,7 +14,6 @@ from models.calibrate import (
     choose_maps,
     choose_parts,
     choose_threshold,
-    evenly,
     false_reject_bound,
     fit_places,
     judging_fakes,
@@ -120,16 +119,6 @@ def test_one_good_image_of_ten_does_not_decide() -> None:
     with_it = without.copy()
     with_it[:, 0] = 0
     assert choose_largest(np.stack([without, with_it]), [1, 2]) == 1
-
-
-def test_all_images_are_taken_when_they_are_few() -> None:
-    assert evenly(275, 400) == list(range(275))
-
-
-def test_of_many_images_just_so_many_are_taken_from_all_over() -> None:
-    chosen = evenly(1000, 400)
-    assert len(set(chosen)) == 400
-    assert (chosen[0], chosen[-1]) == (0, 999)
 
 
 @pytest.mark.usefixtures("tiny_networks")
