@@ -177,12 +177,11 @@ class Generator:
     def _without(self, image: int, photo: Photo, parts: Sequence[Instance], rng: np.random.Generator) -> Photo:
         """The photograph without some parts."""
         size = _size(photo)
-        rest = [item for item in self.population.images[image] if item not in parts and self.population.is_part(item)]
-        occupied = _union([item.mask for item in rest], size)
+        occupied = _union([item.mask for item in self.population.parts[image] if item not in parts], size)
         chosen = rng.permutation(self.population.size)[: OTHERS + 1]
         others = []
         for index in (int(index) for index in chosen if index != image):
-            busy = [item.mask for item in self.population.images[index] if self.population.is_part(item)]
+            busy = [item.mask for item in self.population.parts[index]]
             if _size(other := self.photo(self._chosen[index])) == size:
                 others.append((other, _union(busy, size)))
         for part in parts:
