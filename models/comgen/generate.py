@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
@@ -18,6 +17,7 @@ from models.comgen.composite import (
     fill,
     overlay,
     paste,
+    shrunk,
     slide,
     turned,
     upscaled,
@@ -198,11 +198,9 @@ class Generator:
             return self._shrunk[source]
         pixels = to_uint8(read_image(self._paths[source]), self._format.bit_depth)
         colour = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-        if self._longest is None or max(colour.shape[0], colour.shape[1]) <= self._longest:
+        if self._longest is None:
             return colour
-        scale = self._longest / max(colour.shape[0], colour.shape[1])
-        size = max(1, round(scale * colour.shape[1])), max(1, round(scale * colour.shape[0]))
-        self._shrunk[source] = np.asarray(cv2.resize(colour, size, interpolation=cv2.INTER_AREA), np.uint8)
+        self._shrunk[source] = shrunk(colour, self._longest)
         return self._shrunk[source]
 
 
