@@ -62,12 +62,19 @@ def comgen_anomalies(
     generator = Generator(paths, images, normals.format, components, names, progress, longest=LONGEST)
     wrong = round((1 - NO_OP_SHARE) * count)
     made = [
-        Anomaly(_network(item.photo, normals.format), _mask(item.masks), item.source)
+        Anomaly(photo_as_network_image(item.photo, normals.format), _mask(item.masks), item.source)
         for item in generator.generate(wrong, seed=seed, progress=progress, rare=rare)
     ]
     return made + [
         _no_op(generator, normals.format, seed, number) for number in range(len(made) * (count - wrong) // wrong)
     ]
+
+
+def photo_as_network_image(photo: Photo, image_format: ImageFormat) -> Tensor:
+    """A generator's photograph as the networks see it, (1, 3, 256, 256) in 0..1; grey where the product is."""
+    if image_format.channels == 1:
+        photo = np.repeat(photo.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+    return as_network_image(photo, replace(image_format, channels=3, bit_depth=8))
 
 
 def _no_op(generator: Generator, image_format: ImageFormat, seed: int, number: int) -> Anomaly:
@@ -81,14 +88,7 @@ def _no_op(generator: Generator, image_format: ImageFormat, seed: int, number: i
         piece = cut_out(photo, upscaled(parts[index].mask, (photo.shape[0], photo.shape[1])))
         softer = 255 * redone((piece.pixels / 255).astype(np.float32), rng)
         photo, _ = paste(photo, replace(piece, pixels=softer), piece.centre)
-    return Anomaly(_network(photo, image_format), torch.zeros(NETWORK_SIDE, NETWORK_SIDE), source)
-
-
-def _network(photo: Photo, image_format: ImageFormat) -> Tensor:
-    """As the networks see it; grey where the product is."""
-    if image_format.channels == 1:
-        photo = np.repeat(photo.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
-    return as_network_image(photo, replace(image_format, channels=3, bit_depth=8))
+    return Anomaly(photo_as_network_image(photo, image_format), torch.zeros(NETWORK_SIDE, NETWORK_SIDE), source)
 
 
 def _mask(masks: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]) -> Tensor:
