@@ -25,8 +25,7 @@ Planes: TypeAlias = npt.NDArray[np.float32]  # (256, 256, D)
 Matrix: TypeAlias = npt.NDArray[np.float64]  # (n, D)
 
 COUNTS = (10, 14)  # surfaces: coarse ones hold large parts together, fine ones tell small parts apart
-# the teacher's blocks, their channels, and how many principal components of them are looked at
-TAPS = ((2, 24, 8), (4, 40, 12))
+KEPT = (8, 12)  # principal components that are looked at, of the teacher's finest scales
 TEXTURE_SIGMA = 4.0  # pixels over which lightness varies
 LIGHTNESS_STEP, TEXTURE_STEP = 15.0, 8.0  # of CIELAB, that count as much as a deviation of the teacher's features
 PLACE_WEIGHT = 0.3  # of where a superpixel lies, the image being from -1 to 1
@@ -91,13 +90,11 @@ class Surfaces:
     @torch.inference_mode()
     def _taps(self, image: Tensor) -> npt.NDArray[np.float32]:
         """(channels of all taps, 256, 256)."""
-        features, found = self._teacher.stem((image - 127 / 255) / (128 / 255)), []
-        wanted = [block for block, _, _ in TAPS]
-        for number, block in enumerate(self._teacher.blocks[: wanted[-1] + 1]):
-            features = block(features)
-            if number in wanted:
-                found.append(F.interpolate(features, size=(NETWORK_SIDE, NETWORK_SIDE), mode="bilinear")[0])
-        return np.asarray(torch.cat(found).numpy(), np.float32)
+        wide = [
+            F.interpolate(features, size=(NETWORK_SIDE, NETWORK_SIDE), mode="bilinear")[0]
+            for features in self._teacher.scales(image)[: len(KEPT)]
+        ]
+        return np.asarray(torch.cat(wide).numpy(), np.float32)
 
     def _describe(self, raw: Matrix) -> Matrix:
         """Colour, texture and features of superpixels, on one scale."""
@@ -123,8 +120,9 @@ class _Basis:
 
 def _tap_columns() -> list[tuple[slice, int]]:
     """Where each tap's channels lie among the raw numbers, and how many principal components are kept."""
-    ends = 6 + np.cumsum([channels for _, channels, _ in TAPS])
-    return [(slice(int(end) - channels, int(end)), kept) for end, (_, channels, kept) in zip(ends, TAPS, strict=True)]
+    channels = Lite0Teacher.scale_channels[: len(KEPT)]
+    ends = 6 + np.cumsum(channels)
+    return [(slice(int(end) - wide, int(end)), kept) for end, wide, kept in zip(ends, channels, KEPT, strict=True)]
 
 
 def _deviation(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
