@@ -49,52 +49,42 @@ class Look:
     planes: Planes  # what each pixel's superpixel looks like, without its place
 
 
+def cut(image: Tensor, teacher: Lite0Teacher) -> Segments:
+    """Cut a network image (1, 3, 256, 256) in 0..1 into superpixels."""
+    pixels = (255 * image[0].permute(1, 2, 0)).byte().numpy()
+    calm = cv2.bilateralFilter(np.ascontiguousarray(pixels), 7, 25, 5)
+    lab = rgb2lab(calm).astype(np.float32)
+    index = felzenszwalb(lab / 100, scale=SCALE, sigma=BLUR, min_size=FEWEST_PIXELS, channel_axis=-1)
+    texture = _deviation(rgb2lab(pixels)[:, :, 0].astype(np.float32))
+    line = np.linspace(-1, 1, NETWORK_SIDE, dtype=np.float32)
+    rows, columns = np.meshgrid(line, line, indexing="ij")
+    planes = [*lab.transpose(2, 0, 1), texture, rows, columns, *_taps(image, teacher)]
+    area = np.bincount(index.ravel()).astype(np.float64)
+    sums = [np.bincount(index.ravel(), weights=plane.ravel()) for plane in planes]
+    return Segments(index, np.stack(sums, axis=1) / area[:, np.newaxis], area)
+
+
 class Surfaces:
     """k-means over superpixels of good images: CIELAB, texture, shallow features of the Lite0 teacher, place."""
 
-    def __init__(self, images: Sequence[Tensor], seed: int) -> None:
-        """Learn the surfaces of network images (1, 3, 256, 256) in 0..1."""
-        self._teacher = Lite0Teacher()
-        cut = [self._cut(image) for image in images]
-        raw, area = np.concatenate([item.raw for item in cut]), np.concatenate([item.area for item in cut])
+    def __init__(self, images: Sequence[Segments], seed: int) -> None:
+        """Learn the surfaces of images that are cut."""
+        raw, area = np.concatenate([image.raw for image in images]), np.concatenate([image.area for image in images])
         self._bases = [_Basis(raw[:, columns], area, kept) for columns, kept in _tap_columns()]
         places = np.concatenate([self._describe(raw), PLACE_WEIGHT * raw[:, 4:6]], axis=1)
         self._clusters = [
             KMeans(count, n_init=4, random_state=seed).fit(places, sample_weight=np.sqrt(area)) for count in COUNTS
         ]
 
-    def look(self, image: Tensor) -> Look:
-        """Name the surface of each pixel of a network image (1, 3, 256, 256)."""
-        cut = self._cut(image)
-        described = self._describe(cut.raw)
-        places = np.concatenate([described, PLACE_WEIGHT * cut.raw[:, 4:6]], axis=1)
+    def look(self, image: Segments) -> Look:
+        """Name the surface of each pixel of an image that is cut."""
+        described = self._describe(image.raw)
+        places = np.concatenate([described, PLACE_WEIGHT * image.raw[:, 4:6]], axis=1)
         labels = [
-            np.asarray(cv2.medianBlur(clusters.predict(places).astype(np.uint8)[cut.index], 5), np.uint8)
+            np.asarray(cv2.medianBlur(clusters.predict(places).astype(np.uint8)[image.index], 5), np.uint8)
             for clusters in self._clusters
         ]
-        return Look(tuple(labels), described.astype(np.float32)[cut.index])
-
-    def _cut(self, image: Tensor) -> Segments:
-        pixels = (255 * image[0].permute(1, 2, 0)).byte().numpy()
-        calm = cv2.bilateralFilter(np.ascontiguousarray(pixels), 7, 25, 5)
-        lab = rgb2lab(calm).astype(np.float32)
-        index = felzenszwalb(lab / 100, scale=SCALE, sigma=BLUR, min_size=FEWEST_PIXELS, channel_axis=-1)
-        texture = _deviation(rgb2lab(pixels)[:, :, 0].astype(np.float32))
-        line = np.linspace(-1, 1, NETWORK_SIDE, dtype=np.float32)
-        rows, columns = np.meshgrid(line, line, indexing="ij")
-        planes = [*lab.transpose(2, 0, 1), texture, rows, columns, *self._taps(image)]
-        area = np.bincount(index.ravel()).astype(np.float64)
-        sums = [np.bincount(index.ravel(), weights=plane.ravel()) for plane in planes]
-        return Segments(index, np.stack(sums, axis=1) / area[:, np.newaxis], area)
-
-    @torch.inference_mode()
-    def _taps(self, image: Tensor) -> npt.NDArray[np.float32]:
-        """(channels of all taps, 256, 256)."""
-        wide = [
-            F.interpolate(features, size=(NETWORK_SIDE, NETWORK_SIDE), mode="bilinear")[0]
-            for features in self._teacher.scales(image)[: len(KEPT)]
-        ]
-        return np.asarray(torch.cat(wide).numpy(), np.float32)
+        return Look(tuple(labels), described.astype(np.float32)[image.index])
 
     def _describe(self, raw: Matrix) -> Matrix:
         """Colour, texture and features of superpixels, on one scale."""
@@ -116,6 +106,16 @@ class _Basis:
     def __call__(self, values: Matrix) -> Matrix:
         projected: Matrix = ((values - self._mean) / self._scale) @ self._vectors
         return projected
+
+
+@torch.inference_mode()
+def _taps(image: Tensor, teacher: Lite0Teacher) -> npt.NDArray[np.float32]:
+    """(channels of all taps, 256, 256)."""
+    wide = [
+        F.interpolate(features, size=(NETWORK_SIDE, NETWORK_SIDE), mode="bilinear")[0]
+        for features in teacher.scales(image)[: len(KEPT)]
+    ]
+    return np.asarray(torch.cat(wide).numpy(), np.float32)
 
 
 def _tap_columns() -> list[tuple[slice, int]]:
