@@ -219,15 +219,14 @@ def generate(
 
     Writes images, a mask for each defect, labels.csv (what was done to which image) and sheet.png to look at.
     """
-    from dataclasses import replace
-
     from models.comgen.components import Components
     from models.comgen.dataset import write_anomalies
+    from models.comgen.examples import photo_as_network_image
     from models.comgen.generate import Generator
     from models.comgen.quality import edit_quality
     from models.comgen.sheet import draw_anomalies
     from models.comgen.vocabulary import read_vocabulary, suggest
-    from models.normals import as_network_image, load_normals
+    from models.normals import load_normals
 
     with progress_bars() as progress:
         normals = load_normals(dataset, seed=seed, progress=progress)
@@ -243,8 +242,7 @@ def generate(
         )
         again = []
         for done, anomaly in enumerate(made, start=1):
-            image = as_network_image(anomaly.photo, replace(normals.format, channels=3, bit_depth=8))
-            again.append(found.find(image, anywhere=True))
+            again.append(found.find(photo_as_network_image(anomaly.photo, normals.format), anywhere=True))
             progress("looking at them", done, len(made))
     if not made:
         typer.echo("the product has no components that could be edited: nothing was generated")

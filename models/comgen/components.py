@@ -15,9 +15,11 @@ from torch.nn import functional as F
 
 from models.comgen.scene import MOST_TOKENS, SIDE, Scene, Token
 from models.comgen.shapes import Mask, overlap, shapes, spread
-from models.comgen.surfaces import Look, Surfaces
+from models.comgen.surfaces import Look, Surfaces, cut
 from models.grid import NETWORK_SIDE
+from models.normals import evenly
 from models.progress import Progress
+from models.teacher import Lite0Teacher
 
 IMAGES = 60  # good images that are looked at to find components
 REACH = 1.4  # how far pieces of one kind may differ on average (`_describe`)
@@ -60,11 +62,13 @@ class Components:
 
     def __init__(self, images: Sequence[Tensor], *, seed: int, progress: Progress) -> None:
         """Learn them from good network images (1, 3, 256, 256); a product may turn out to have none."""
-        chosen = [images[int(index)] for index in np.linspace(0, len(images) - 1, min(IMAGES, len(images))).round()]
+        chosen = [images[index] for index in evenly(len(images), IMAGES)]
         progress("finding components", 0, len(chosen))
-        self._surfaces = Surfaces(chosen, seed)
+        self._teacher = Lite0Teacher()
+        cuts = [cut(image, self._teacher) for image in chosen]
+        self._surfaces = Surfaces(cuts, seed)
         seen = []
-        for done, image in enumerate(chosen, start=1):
+        for done, image in enumerate(cuts, start=1):
             look = self._surfaces.look(image)
             seen.append((look, shapes(look.labels)))
             progress("finding components", done, len(chosen))
@@ -84,7 +88,7 @@ class Components:
         """
         if not self.components:
             return []
-        look = self._surfaces.look(image)
+        look = self._surfaces.look(cut(image, self._teacher))
         found = []
         for mask in shapes(look.labels):
             difference = self._kinds - _describe(mask, look)

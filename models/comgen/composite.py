@@ -176,6 +176,13 @@ def upscaled(mask: Mask, size: tuple[int, int]) -> Mask:
     return np.asarray(cv2.resize(smooth, (size[1], size[0]), interpolation=cv2.INTER_CUBIC) > 0.5)
 
 
+def shrunk(photo: Photo, longest: int) -> Photo:
+    """A copy whose longer side is no more than so many pixels."""
+    scale = min(longest / max(photo.shape[0], photo.shape[1]), 1.0)
+    size = max(1, round(scale * photo.shape[1])), max(1, round(scale * photo.shape[0]))
+    return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def dilate(mask: Mask, pixels: int) -> Mask:
     """The mask and what lies within so many pixels of it."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))

@@ -84,7 +84,7 @@ def _edited(
     def edit(paths: Sequence[Path], images: Sequence[Tensor], count: int, legal: int) -> list[Anomaly]:
         generator = Generator(paths, images, normals.format, components, names, progress, longest=LONGEST)
         made = [
-            Anomaly(as_seen(item.photo, normals.format), _mask(item.masks), item.source)
+            Anomaly(photo_as_network_image(item.photo, normals.format), _mask(item.masks), item.source)
             for item in generator.generate(count - legal, seed=seed, progress=progress, rare=rare)
         ]
         return made + [_no_op(generator, normals.format, seed, number) for number in range(min(legal, len(made)))]
@@ -111,25 +111,25 @@ def _bytes(values: Sequence[Tensor]) -> Tensor:
     return (255 * torch.stack(list(values))).round().to(torch.uint8) if values else torch.zeros(0, dtype=torch.uint8)
 
 
+def photo_as_network_image(photo: Photo, image_format: ImageFormat) -> Tensor:
+    """A generator's photograph as the networks see it, (1, 3, 256, 256) in 0..1; grey where the product is."""
+    if image_format.channels == 1:
+        photo = np.repeat(photo.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+    return as_network_image(photo, replace(image_format, channels=3, bit_depth=8))
+
+
 def _no_op(generator: Generator, image_format: ImageFormat, seed: int, number: int) -> Anomaly:
     """A part cut out and laid back where it was: a blend's seam is no anomaly."""
     rng = np.random.default_rng((seed, number, 1))
     image = int(rng.integers(generator.population.size))
     source = generator.source(image)
     photo = generator.photo(source)
-    parts = [item for item in generator.population.images[image] if generator.population.is_part(item)]
+    parts = generator.population.parts[image]
     for index in rng.permutation(len(parts))[:2].tolist():
         piece = cut_out(photo, upscaled(parts[index].mask, (photo.shape[0], photo.shape[1])))
         softer = 255 * redone((piece.pixels / 255).astype(np.float32), rng)
         photo, _ = paste(photo, replace(piece, pixels=softer), piece.centre)
-    return Anomaly(as_seen(photo, image_format), torch.zeros(NETWORK_SIDE, NETWORK_SIDE), source)
-
-
-def as_seen(photo: Photo, image_format: ImageFormat) -> Tensor:
-    """As the networks see it; grey where the product is."""
-    if image_format.channels == 1:
-        photo = np.repeat(photo.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
-    return as_network_image(photo, replace(image_format, channels=3, bit_depth=8))
+    return Anomaly(photo_as_network_image(photo, image_format), torch.zeros(NETWORK_SIDE, NETWORK_SIDE), source)
 
 
 def _mask(masks: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]) -> Tensor:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
@@ -18,6 +17,7 @@ from models.comgen.composite import (
     fill,
     overlay,
     paste,
+    shrunk,
     slide,
     turned,
     upscaled,
@@ -25,7 +25,7 @@ from models.comgen.composite import (
 from models.comgen.population import Population
 from models.comgen.prompts import CHANGES, Change, Modification, modify
 from models.data import read_image, to_uint8
-from models.normals import ImageFormat
+from models.normals import ImageFormat, evenly
 from models.progress import Progress
 
 GALLERY = 40  # good images that are edited and that lend their parts
@@ -81,7 +81,7 @@ class Generator:
         """
         self._longest = longest
         self._shrunk: dict[int, Photo] = {}
-        self._chosen = np.linspace(0, len(paths) - 1, min(GALLERY, len(paths))).round().astype(int).tolist()
+        self._chosen = evenly(len(paths), GALLERY)
         self._paths, self._format, self._names = paths, image_format, names
         found = []
         for done, index in enumerate(self._chosen, start=1):
@@ -177,12 +177,11 @@ class Generator:
     def _without(self, image: int, photo: Photo, parts: Sequence[Instance], rng: np.random.Generator) -> Photo:
         """The photograph without some parts."""
         size = _size(photo)
-        rest = [item for item in self.population.images[image] if item not in parts and self.population.is_part(item)]
-        occupied = _union([item.mask for item in rest], size)
+        occupied = _union([item.mask for item in self.population.parts[image] if item not in parts], size)
         chosen = rng.permutation(self.population.size)[: OTHERS + 1]
         others = []
         for index in (int(index) for index in chosen if index != image):
-            busy = [item.mask for item in self.population.images[index] if self.population.is_part(item)]
+            busy = [item.mask for item in self.population.parts[index]]
             if _size(other := self.photo(self._chosen[index])) == size:
                 others.append((other, _union(busy, size)))
         for part in parts:
@@ -191,7 +190,7 @@ class Generator:
 
     def source(self, image: int) -> int:
         """Which of the good images an image of the population is."""
-        return int(self._chosen[image])
+        return self._chosen[image]
 
     def photo(self, source: int) -> Photo:
         """One of the good images in 8 bit RGB."""
@@ -199,11 +198,9 @@ class Generator:
             return self._shrunk[source]
         pixels = to_uint8(read_image(self._paths[source]), self._format.bit_depth)
         colour = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-        if self._longest is None or max(colour.shape[0], colour.shape[1]) <= self._longest:
+        if self._longest is None:
             return colour
-        scale = self._longest / max(colour.shape[0], colour.shape[1])
-        size = max(1, round(scale * colour.shape[1])), max(1, round(scale * colour.shape[0]))
-        self._shrunk[source] = np.asarray(cv2.resize(colour, size, interpolation=cv2.INTER_AREA), np.uint8)
+        self._shrunk[source] = shrunk(colour, self._longest)
         return self._shrunk[source]
 
 

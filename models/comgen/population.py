@@ -19,7 +19,7 @@ Kind = tuple[int, int]  # component and mode
 
 
 class Population:
-    """The components of many good images."""
+    """The components of many good images; `parts` are those of each image that are worth editing."""
 
     def __init__(self, images: Sequence[Sequence[Instance]]) -> None:
         self.images = images
@@ -29,12 +29,8 @@ class Population:
         self._alone = Counter(kind for seen in kinds for kind in seen)
         self._together = Counter((one, other) for seen in kinds for one in seen for other in seen if one != other)
         self._places = _places(images)
-        self.editable = frozenset(component for component in self._places if self._is_dependable(component))
-
-    def is_part(self, instance: Instance) -> bool:
-        """Whether it is worth editing: a part that can be counted on, and neither an edge nor a shadow."""
-        across, along = spread(instance.mask)
-        return bool(instance.component in self.editable and across >= THINNEST and along <= LONGEST * across)
+        self._editable = frozenset(component for component in self._places if self._is_dependable(component))
+        self.parts = [[instance for instance in instances if self._is_part(instance)] for instances in images]
 
     def usual_count(self, component: int, count: int) -> bool:
         """Whether good images show so many of a component."""
@@ -50,14 +46,15 @@ class Population:
         estimate, least = self._places[component]
         return float(estimate(np.array(place)[:, np.newaxis])[0] / least)
 
-    def kinds_of(self, component: int) -> set[int]:
-        """The modes of a component that are seen."""
-        return {mode for number, mode in self._alone if number == component}
-
     def _is_dependable(self, component: int) -> bool:
         counts = Counter(counts[component] for counts in self._counts)
         count, images = counts.most_common(1)[0]
         return count > 0 and images >= DEPENDABLE * self.size
+
+    def _is_part(self, instance: Instance) -> bool:
+        """One that can be counted on, and neither an edge nor a shadow."""
+        across, along = spread(instance.mask)
+        return bool(instance.component in self._editable and across >= THINNEST and along <= LONGEST * across)
 
 
 def centre(instance: Instance) -> tuple[float, float]:

@@ -68,7 +68,7 @@ def modify(
     Returns:
         None: the image has no part that this can be done to, or the outcome is usual and thus no anomaly.
     """
-    parts = [instance for instance in population.images[image] if population.is_part(instance)]
+    parts = population.parts[image]
     if not parts:
         return None
     part = parts[int(rng.integers(len(parts)))]
@@ -93,16 +93,15 @@ def is_anomalous(drawn: Modification, image: int, population: Population) -> boo
                 or population.density(other.component, centre(drawn.part)) < 1
             )
         case "other kind":
-            unusual = other is not None and _clashes(drawn.part, other, population.images[image], population)
+            unusual = other is not None and _clashes(drawn.part, other, population.parts[image], population)
         case "level":
             unusual = True  # the extent is drawn beyond what varies
     return unusual
 
 
-def _clashes(part: Instance, other: Instance, instances: Sequence[Instance], population: Population) -> bool:
-    """Whether another kind of a part does not go with the rest of the image."""
-    rest = [item for item in instances if item is not part and population.is_part(item)]
-    kind = (other.component, other.mode)
+def _clashes(part: Instance, other: Instance, parts: Sequence[Instance], population: Population) -> bool:
+    """Whether another kind of a part does not go with the rest of the image's parts."""
+    kind, rest = (other.component, other.mode), [item for item in parts if item is not part]
     return any(not population.usual_pair(kind, (item.component, item.mode)) for item in rest)
 
 
@@ -159,8 +158,8 @@ def _from_elsewhere(
         other_image = int(rng.integers(population.size))
         candidates = [
             item
-            for item in population.images[other_image]
-            if other_image != image and population.is_part(item) and _alike(item, part)
+            for item in population.parts[other_image]
+            if other_image != image and _alike(item, part)
             if (item.component != part.component if change == "replace" else item.component == part.component)
             if change == "replace" or item.mode != part.mode
         ]

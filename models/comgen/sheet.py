@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from models.comgen.components import Component, Instance
-from models.comgen.composite import Photo
+from models.comgen.composite import Photo, shrunk
 from models.comgen.generate import Anomaly
 from models.comgen.vocabulary import explain
 
@@ -70,26 +70,19 @@ def draw_anomalies(anomalies: Sequence[Anomaly], originals: Sequence[Photo], out
         axis.set_axis_off()
     for number, (anomaly, original) in enumerate(zip(anomalies, originals, strict=True)):
         above, below = (axes[2 * (number // COLUMNS) + step, number % COLUMNS] for step in (0, 1))
-        above.imshow(_shrunk(original))
+        above.imshow(shrunk(original, SHOWN_SIDE))
         below.imshow(_outlined(anomaly))
         below.set_title(f"{number}: {anomaly.change}", fontsize=8)
     figure.savefig(out, dpi=110)
 
 
 def _outlined(anomaly: Anomaly) -> Photo:
-    picture = _shrunk(anomaly.photo)
+    picture = shrunk(anomaly.photo, SHOWN_SIDE)
     for mask in anomaly.masks:
         small = cv2.resize(mask.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_AREA)
         contours, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, (255, 0, 255), 1)
     return picture
-
-
-def _shrunk(photo: Photo) -> Photo:
-    """No larger than a sheet needs."""
-    scale = min(SHOWN_SIDE / max(photo.shape[0], photo.shape[1]), 1.0)
-    size = round(scale * photo.shape[1]), round(scale * photo.shape[0])
-    return np.ascontiguousarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def coloured(pixels: Picture, instances: Sequence[Instance], colours: Sequence[tuple[int, int, int]]) -> Picture:

@@ -25,8 +25,7 @@ Planes: TypeAlias = npt.NDArray[np.float32]  # (256, 256, D)
 Matrix: TypeAlias = npt.NDArray[np.float64]  # (n, D)
 
 COUNTS = (10, 14)  # surfaces: coarse ones hold large parts together, fine ones tell small parts apart
-# the teacher's blocks, their channels, and how many principal components of them are looked at
-TAPS = ((2, 24, 8), (4, 40, 12))
+KEPT = (8, 12)  # principal components that are looked at, of the teacher's finest scales
 TEXTURE_SIGMA = 4.0  # pixels over which lightness varies
 LIGHTNESS_STEP, TEXTURE_STEP = 15.0, 8.0  # of CIELAB, that count as much as a deviation of the teacher's features
 PLACE_WEIGHT = 0.3  # of where a superpixel lies, the image being from -1 to 1
@@ -50,54 +49,42 @@ class Look:
     planes: Planes  # what each pixel's superpixel looks like, without its place
 
 
+def cut(image: Tensor, teacher: Lite0Teacher) -> Segments:
+    """Cut a network image (1, 3, 256, 256) in 0..1 into superpixels."""
+    pixels = (255 * image[0].permute(1, 2, 0)).byte().numpy()
+    calm = cv2.bilateralFilter(np.ascontiguousarray(pixels), 7, 25, 5)
+    lab = rgb2lab(calm).astype(np.float32)
+    index = felzenszwalb(lab / 100, scale=SCALE, sigma=BLUR, min_size=FEWEST_PIXELS, channel_axis=-1)
+    texture = _deviation(rgb2lab(pixels)[:, :, 0].astype(np.float32))
+    line = np.linspace(-1, 1, NETWORK_SIDE, dtype=np.float32)
+    rows, columns = np.meshgrid(line, line, indexing="ij")
+    planes = [*lab.transpose(2, 0, 1), texture, rows, columns, *_taps(image, teacher)]
+    area = np.bincount(index.ravel()).astype(np.float64)
+    sums = [np.bincount(index.ravel(), weights=plane.ravel()) for plane in planes]
+    return Segments(index, np.stack(sums, axis=1) / area[:, np.newaxis], area)
+
+
 class Surfaces:
     """k-means over superpixels of good images: CIELAB, texture, shallow features of the Lite0 teacher, place."""
 
-    def __init__(self, images: Sequence[Tensor], seed: int) -> None:
-        """Learn the surfaces of network images (1, 3, 256, 256) in 0..1."""
-        self._teacher = Lite0Teacher()
-        cut = [self._cut(image) for image in images]
-        raw, area = np.concatenate([item.raw for item in cut]), np.concatenate([item.area for item in cut])
+    def __init__(self, images: Sequence[Segments], seed: int) -> None:
+        """Learn the surfaces of images that are cut."""
+        raw, area = np.concatenate([image.raw for image in images]), np.concatenate([image.area for image in images])
         self._bases = [_Basis(raw[:, columns], area, kept) for columns, kept in _tap_columns()]
         places = np.concatenate([self._describe(raw), PLACE_WEIGHT * raw[:, 4:6]], axis=1)
         self._clusters = [
             KMeans(count, n_init=4, random_state=seed).fit(places, sample_weight=np.sqrt(area)) for count in COUNTS
         ]
 
-    def look(self, image: Tensor) -> Look:
-        """Name the surface of each pixel of a network image (1, 3, 256, 256)."""
-        cut = self._cut(image)
-        described = self._describe(cut.raw)
-        places = np.concatenate([described, PLACE_WEIGHT * cut.raw[:, 4:6]], axis=1)
+    def look(self, image: Segments) -> Look:
+        """Name the surface of each pixel of an image that is cut."""
+        described = self._describe(image.raw)
+        places = np.concatenate([described, PLACE_WEIGHT * image.raw[:, 4:6]], axis=1)
         labels = [
-            np.asarray(cv2.medianBlur(clusters.predict(places).astype(np.uint8)[cut.index], 5), np.uint8)
+            np.asarray(cv2.medianBlur(clusters.predict(places).astype(np.uint8)[image.index], 5), np.uint8)
             for clusters in self._clusters
         ]
-        return Look(tuple(labels), described.astype(np.float32)[cut.index])
-
-    def _cut(self, image: Tensor) -> Segments:
-        pixels = (255 * image[0].permute(1, 2, 0)).byte().numpy()
-        calm = cv2.bilateralFilter(np.ascontiguousarray(pixels), 7, 25, 5)
-        lab = rgb2lab(calm).astype(np.float32)
-        index = felzenszwalb(lab / 100, scale=SCALE, sigma=BLUR, min_size=FEWEST_PIXELS, channel_axis=-1)
-        texture = _deviation(rgb2lab(pixels)[:, :, 0].astype(np.float32))
-        line = np.linspace(-1, 1, NETWORK_SIDE, dtype=np.float32)
-        rows, columns = np.meshgrid(line, line, indexing="ij")
-        planes = [*lab.transpose(2, 0, 1), texture, rows, columns, *self._taps(image)]
-        area = np.bincount(index.ravel()).astype(np.float64)
-        sums = [np.bincount(index.ravel(), weights=plane.ravel()) for plane in planes]
-        return Segments(index, np.stack(sums, axis=1) / area[:, np.newaxis], area)
-
-    @torch.inference_mode()
-    def _taps(self, image: Tensor) -> npt.NDArray[np.float32]:
-        """(channels of all taps, 256, 256)."""
-        features, found = self._teacher.stem((image - 127 / 255) / (128 / 255)), []
-        wanted = [block for block, _, _ in TAPS]
-        for number, block in enumerate(self._teacher.blocks[: wanted[-1] + 1]):
-            features = block(features)
-            if number in wanted:
-                found.append(F.interpolate(features, size=(NETWORK_SIDE, NETWORK_SIDE), mode="bilinear")[0])
-        return np.asarray(torch.cat(found).numpy(), np.float32)
+        return Look(tuple(labels), described.astype(np.float32)[image.index])
 
     def _describe(self, raw: Matrix) -> Matrix:
         """Colour, texture and features of superpixels, on one scale."""
@@ -121,10 +108,21 @@ class _Basis:
         return projected
 
 
+@torch.inference_mode()
+def _taps(image: Tensor, teacher: Lite0Teacher) -> npt.NDArray[np.float32]:
+    """(channels of all taps, 256, 256)."""
+    wide = [
+        F.interpolate(features, size=(NETWORK_SIDE, NETWORK_SIDE), mode="bilinear")[0]
+        for features in teacher.scales(image)[: len(KEPT)]
+    ]
+    return np.asarray(torch.cat(wide).numpy(), np.float32)
+
+
 def _tap_columns() -> list[tuple[slice, int]]:
     """Where each tap's channels lie among the raw numbers, and how many principal components are kept."""
-    ends = 6 + np.cumsum([channels for _, channels, _ in TAPS])
-    return [(slice(int(end) - channels, int(end)), kept) for end, (_, channels, kept) in zip(ends, TAPS, strict=True)]
+    channels = Lite0Teacher.scale_channels[: len(KEPT)]
+    ends = 6 + np.cumsum(channels)
+    return [(slice(int(end) - wide, int(end)), kept) for end, wide, kept in zip(ends, channels, KEPT, strict=True)]
 
 
 def _deviation(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

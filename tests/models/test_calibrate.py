@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from models.calibrate import ResidualMoments, calibrate, evenly, fit_places, trimmed_moments, whitening_of
+from models.calibrate import ResidualMoments, calibrate, fit_places, trimmed_moments, whitening_of
 from models.choose import (
     Looks,
     choose_csda_map,
@@ -118,16 +118,6 @@ def test_one_good_image_of_ten_does_not_decide() -> None:
 
 def test_one_fake_alone_decides_nothing() -> None:
     assert choose_largest(np.stack([np.ones((1, 30)), np.zeros((1, 30))]), [1, 2]) == 1
-
-
-def test_all_images_are_taken_when_they_are_few() -> None:
-    assert evenly(275, 400) == list(range(275))
-
-
-def test_of_many_images_just_so_many_are_taken_from_all_over() -> None:
-    chosen = evenly(1000, 400)
-    assert len(set(chosen)) == 400
-    assert (chosen[0], chosen[-1]) == (0, 999)
 
 
 @pytest.mark.usefixtures("tiny_networks")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models.data import DataError
-from models.normals import load_normals
+from models.normals import evenly, load_normals
 from models.progress import silent
 
 
@@ -64,3 +64,13 @@ def test_the_fingerprint_changes_with_any_image_learned_from_and_with_no_other(t
     assert load_normals(tmp_path, seed=0, progress=silent).fingerprint == first
     write(tmp_path / "train/good/003.png", np.zeros((20, 30, 3), np.uint8))
     assert load_normals(tmp_path, seed=0, progress=silent).fingerprint != first
+
+
+def test_all_images_are_taken_when_they_are_few() -> None:
+    assert evenly(275, 400) == list(range(275))
+
+
+def test_of_many_images_just_so_many_are_taken_from_all_over() -> None:
+    chosen = evenly(1000, 400)
+    assert len(set(chosen)) == 400
+    assert (chosen[0], chosen[-1]) == (0, 999)

@@ -103,7 +103,7 @@ def test_the_same_seed_makes_the_same_anomalies(generator: Generator, anomalies:
 
 def test_a_missing_disc_is_an_anomaly_and_a_usual_place_is_none(generator: Generator) -> None:
     population = generator.population
-    disc = next(item for item in population.images[0] if population.is_part(item) and 600 < item.mask.sum() < 1000)
+    disc = next(item for item in population.parts[0] if 600 < item.mask.sum() < 1000)
 
     assert is_anomalous(Modification("drop", disc), 0, population)
     assert not is_anomalous(Modification("move", disc, place=centre(disc)), 0, population)
@@ -112,7 +112,7 @@ def test_a_missing_disc_is_an_anomaly_and_a_usual_place_is_none(generator: Gener
 
 def test_a_product_that_comes_with_and_without_a_part_does_not_miss_it(generator: Generator) -> None:
     images = [list(instances) for instances in generator.population.images]
-    disc = next(item for item in images[0] if generator.population.is_part(item) and 600 < item.mask.sum() < 1000)
+    disc = next(item for item in generator.population.parts[0] if 600 < item.mask.sum() < 1000)
     for instances in images[::2]:
         first = next(item for item in instances if item.component == disc.component)
         instances.remove(first)
