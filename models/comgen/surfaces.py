@@ -73,7 +73,8 @@ class Surfaces:
         self._bases = [_Basis(raw[:, columns], area, kept) for columns, kept in _tap_columns()]
         places = np.concatenate([self._describe(raw), PLACE_WEIGHT * raw[:, 4:6]], axis=1)
         self._clusters = [
-            KMeans(count, n_init=4, random_state=seed).fit(places, sample_weight=np.sqrt(area)) for count in COUNTS
+            KMeans(min(count, len(places)), n_init=4, random_state=seed).fit(places, sample_weight=np.sqrt(area))
+            for count in COUNTS
         ]
 
     def look(self, image: Segments) -> Look:

@@ -59,6 +59,12 @@ def test_a_bare_surface_has_no_components() -> None:
     assert bare.find(images[0]) == []
 
 
+def test_images_of_one_colour_have_no_components_either() -> None:
+    """Such an image is one superpixel: there are fewer than surfaces."""
+    flat = [torch.full((1, 3, 256, 256), 0.4 + 0.01 * index) for index in range(10)]
+    assert not Components(flat, seed=0, progress=silent).components
+
+
 def test_a_scene_has_a_token_for_each_instance_with_its_box_and_mask(components: Components) -> None:
     image = network(photo(104)[0])
     instances = components.find(image)
