@@ -225,7 +225,7 @@ def generate(
     from models.comgen.components import Components
     from models.comgen.dataset import write_anomalies
     from models.comgen.generate import Generator
-    from models.comgen.quality import edit_quality
+    from models.comgen.quality import edit_quality, rarity
     from models.comgen.sheet import draw_anomalies
     from models.comgen.truth import component_files, true_components
     from models.comgen.vocabulary import read_vocabulary, suggest
@@ -264,6 +264,11 @@ def generate(
         f"the intended component has changed in {quality.intended:.0%}; a pixel changes by {quality.inside:.1f} of 255 "
         f"within the masks and by {quality.outside:.2f} without"
     )
+    if places := rarity([anomaly.modification for anomaly in made], generator.population):
+        typer.echo(
+            f"moved and doubled parts lie where they are seldom seen in {places.seldom:.0%}; it is "
+            f"{places.distance:.0%} of the image's side (median) to where good images show them"
+        )
     if true := quality.true_masks:
         typer.echo(
             f"true components are known here: mean IoU of the masks with the true change {true.iou:.3f}, "

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean
+from math import hypot
+from statistics import mean, median
 
 import cv2
 import numpy as np
@@ -11,12 +12,15 @@ from scipy.optimize import linear_sum_assignment
 
 from models.comgen.components import Instance
 from models.comgen.generate import Anomaly
+from models.comgen.population import Population, centre
+from models.comgen.prompts import Modification, Place
 from models.comgen.shapes import Mask, overlap
 from models.comgen.truth import Truth, true_change
 from models.grid import NETWORK_SIDE
 
 STILL_THERE = 0.5  # intersection over union with where a part was, from which on it has not changed
 FOUND = 0.4  # the same with where it was put, from which on it is there now
+SELDOM = 1e-3  # of the density that is usual: below, a part is never seen, and no place is rarer than another
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,14 @@ class TrueMasks:
     iou: float  # mean intersection over union of an image's masks, taken together, with the truth
     within: float  # mean share of the masks that lies within the truth
     by_change: dict[str, float]  # `iou` for each kind of change
+
+
+@dataclass(frozen=True, slots=True)
+class Rarity:
+    """Where moved and doubled parts come to lie."""
+
+    seldom: float  # share at places where good images show the part, though seldom: the tail of the places' density
+    distance: float  # median to the nearest place of a good image, in sides of the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,17 @@ def true_masks(anomalies: Sequence[Anomaly], truths: Mapping[int, Truth]) -> Tru
     return TrueMasks(len(compared), mean(ious), mean(within), _by_change(compared, ious))
 
 
+def rarity(drawn: Sequence[Modification], population: Population) -> Rarity | None:
+    """How rare the places of moved and doubled parts are; None if no place was drawn."""
+    places = [(one.part.component, one.place) for one in drawn if one.place]
+    if not places:
+        return None
+    return Rarity(
+        seldom=mean(SELDOM < population.density(component, place) < 1 for component, place in places),
+        distance=median(_from_good(component, place, population) for component, place in places),
+    )
+
+
 def shows_change(anomaly: Anomaly, found: Sequence[Instance]) -> bool:
     """Whether the components of a generated image are those that its prompt asked for."""
     part = anomaly.modification.part
@@ -128,6 +151,12 @@ def _by_change(anomalies: Sequence[Anomaly], values: Sequence[float]) -> dict[st
     kinds = sorted({anomaly.change for anomaly in anomalies})
     pairs = list(zip(anomalies, values, strict=True))
     return {kind: mean(value for anomaly, value in pairs if anomaly.change == kind) for kind in kinds}
+
+
+def _from_good(component: int, place: Place, population: Population) -> float:
+    """From a place to the nearest at which a good image shows the component."""
+    good = [centre(item) for instances in population.images for item in instances if item.component == component]
+    return min(hypot(place[0] - row, place[1] - column) for row, column in good)
 
 
 def _is_there(part: Instance, found: Sequence[Instance]) -> bool:
