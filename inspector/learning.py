@@ -169,8 +169,9 @@ def components(
     Look at the picture, then write the names that you use into vocabulary.toml; they are kept when you run this again.
     """
     from models.comgen.components import Components
-    from models.comgen.quality import component_iou, true_components
+    from models.comgen.quality import component_iou
     from models.comgen.sheet import draw_components
+    from models.comgen.truth import component_files, true_components
     from models.comgen.vocabulary import explain, read_vocabulary, suggest
     from models.normals import load_normals
 
@@ -196,8 +197,8 @@ def components(
     if not found.components:
         typer.echo("no part of the images recurs: the product has no components to edit; surfaces are still inspected")
     typer.echo(f"picture: {sheet}\nnames to edit: {names}")
-    truth = [dataset / "components" / path.relative_to(dataset.resolve()) for path in normals.paths.validation[:images]]
-    if shown and all(path.with_suffix(".png").exists() for path in truth):
+    truth = component_files(dataset, normals.paths.validation[:images])
+    if truth:
         overlaps = component_iou([instances for _, instances in shown], [true_components(path) for path in truth])
         typer.echo(f"true components are known here: mean IoU {sum(overlaps.values()) / len(overlaps):.3f} over them")
         typer.echo(", ".join(f"{number}: {value:.2f}" for number, value in overlaps.items()))
@@ -223,8 +224,9 @@ def generate(
     from models.comgen.dataset import write_anomalies
     from models.comgen.examples import photo_as_network_image
     from models.comgen.generate import Generator
-    from models.comgen.quality import edit_quality
+    from models.comgen.quality import edit_quality, rarity
     from models.comgen.sheet import draw_anomalies
+    from models.comgen.truth import component_files, true_components
     from models.comgen.vocabulary import read_vocabulary, suggest
     from models.normals import load_normals
 
@@ -249,7 +251,10 @@ def generate(
         return
     originals = [generator.photo(anomaly.source) for anomaly in made]
     draw_anomalies(made[:24], originals[:24], out / "sheet.png")
-    quality = edit_quality(made, originals, again)
+    files = component_files(dataset, normals.paths.train)
+    involved = {image for anomaly in made for image in (anomaly.source, anomaly.reference) if image is not None}
+    truths = {image: true_components(files[image]) for image in involved} if files else None
+    quality = edit_quality(made, originals, again, truths)
     for change in sorted({anomaly.change for anomaly in made}):
         count = sum(anomaly.change == change for anomaly in made)
         typer.echo(f"{count:4} {change}: found again in {quality.by_change[change]:.0%}")
@@ -257,6 +262,17 @@ def generate(
         f"the intended component has changed in {quality.intended:.0%}; a pixel changes by {quality.inside:.1f} of 255 "
         f"within the masks and by {quality.outside:.2f} without"
     )
+    if places := rarity([anomaly.modification for anomaly in made], generator.population):
+        typer.echo(
+            f"moved and doubled parts lie where they are seldom seen in {places.seldom:.0%}; it is "
+            f"{places.distance:.0%} of the image's side (median) to where good images show them"
+        )
+    if true := quality.true_masks:
+        typer.echo(
+            f"true components are known here: mean IoU of the masks with the true change {true.iou:.3f}, "
+            f"{true.within:.0%} of them within it, in {true.images} images that change a true part"
+        )
+        typer.echo(", ".join(f"{change}: {value:.2f}" for change, value in true.by_change.items()))
     typer.echo(f"{len(made)} images: {out}\nto look at: {out / 'sheet.png'}")
 
 

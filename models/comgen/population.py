@@ -41,10 +41,13 @@ class Population:
         expected = self._alone[one] * self._alone[other] / self.size
         return self._together[one, other] >= USUAL * expected
 
-    def density(self, component: int, place: tuple[float, float]) -> float:
-        """How usual a place (row and column in 0..1) is for a component: over 1 is as usual as the good parts' own."""
+    def log_density(self, component: int, place: tuple[float, float]) -> float:
+        """How usual a place (row and column in 0..1) is for a component: over 0 it is as the good parts' own are.
+
+        It is a logarithm, as far away no density is left.
+        """
         estimate, least = self._places[component]
-        return float(estimate(np.array(place)[:, np.newaxis])[0] / least)
+        return float(estimate.logpdf(np.array(place)[:, np.newaxis])[0] - least)
 
     def _is_dependable(self, component: int) -> bool:
         counts = Counter(counts[component] for counts in self._counts)
@@ -74,5 +77,5 @@ def _places(images: Sequence[Sequence[Instance]]) -> dict[int, tuple[gaussian_kd
             values: npt.NDArray[np.float64] = np.array(places).T
             jitter = np.random.default_rng(component).normal(0, 0.5 / NETWORK_SIDE, values.shape)  # never on one line
             estimate = gaussian_kde(values + jitter)
-            found[component] = (estimate, max(float(np.quantile(estimate(values), NEAR)), 1e-12))
+            found[component] = (estimate, float(np.quantile(estimate.logpdf(values), NEAR)))
     return found

@@ -15,6 +15,7 @@ from models.grid import NETWORK_SIDE
 Change = Literal["drop", "duplicate", "move", "swap", "replace", "other kind", "level"]
 CHANGES: tuple[Change, ...] = get_args(Change)
 PLACES = 40  # that are tried for a part
+RARE = 1.0  # by how much the density of a rare place is, in its logarithm, below what is usual
 TURNS = (-40.0, 40.0)  # degrees
 LEVELS = (0.12, 0.4)  # of a part's extent, by which it grows or shrinks
 Place = tuple[float, float]  # row and column in 0..1
@@ -86,11 +87,11 @@ def is_anomalous(drawn: Modification, image: int, population: Population) -> boo
         case "duplicate":
             unusual = not population.usual_count(component, count + 1)
         case "move":
-            unusual = drawn.place is not None and population.density(component, drawn.place) < 1
+            unusual = drawn.place is not None and population.log_density(component, drawn.place) < 0
         case "swap":
             unusual = other is not None and (
-                population.density(component, centre(other)) < 1
-                or population.density(other.component, centre(drawn.part)) < 1
+                population.log_density(component, centre(other)) < 0
+                or population.log_density(other.component, centre(drawn.part)) < 0
             )
         case "other kind":
             unusual = other is not None and _clashes(drawn.part, other, population.parts[image], population)
@@ -147,7 +148,7 @@ def _place(
         return None
     if not rare:
         return free[0]
-    return min(free, key=lambda place: abs(np.log(population.density(part.component, place) + 1e-3) + 1))
+    return min(free, key=lambda place: abs(population.log_density(part.component, place) + RARE))
 
 
 def _from_elsewhere(

@@ -1,10 +1,9 @@
 """How good components and edits are, in figures. Chooses nothing and draws nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import mean
-from typing import TypeAlias
+from math import hypot
+from statistics import mean, median
 
 import cv2
 import numpy as np
@@ -13,13 +12,33 @@ from scipy.optimize import linear_sum_assignment
 
 from models.comgen.components import Instance
 from models.comgen.generate import Anomaly
+from models.comgen.population import Population, centre
+from models.comgen.prompts import Modification, Place
 from models.comgen.shapes import Mask, overlap
-from models.data import read_image
+from models.comgen.truth import Truth, true_change
 from models.grid import NETWORK_SIDE
 
-Truth: TypeAlias = npt.NDArray[np.uint8]  # (256, 256) number of the true component, 0 none
 STILL_THERE = 0.5  # intersection over union with where a part was, from which on it has not changed
 FOUND = 0.4  # the same with where it was put, from which on it is there now
+SELDOM = -7.0  # logarithm of the density over what is usual: below, a part is never seen
+
+
+@dataclass(frozen=True, slots=True)
+class TrueMasks:
+    """How far masks agree with what changing the true parts would cover (`true_change`)."""
+
+    images: int  # in which true parts were changed
+    iou: float  # mean intersection over union of an image's masks, taken together, with the truth
+    within: float  # mean share of the masks that lies within the truth
+    by_change: dict[str, float]  # `iou` for each kind of change
+
+
+@dataclass(frozen=True, slots=True)
+class Rarity:
+    """Where moved and doubled parts come to lie."""
+
+    seldom: float  # share at places where good images show the part, though seldom: the tail of the places' density
+    distance: float  # median to the nearest place of a good image, in sides of the image
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +50,7 @@ class EditQuality:
     inside: float  # mean change of a pixel within the masks, of 255
     outside: float  # and without
     by_change: dict[str, float]  # `intended` for each kind of change
+    true_masks: TrueMasks | None = None  # where the truth is known
 
 
 def component_iou(found: Sequence[Sequence[Instance]], truth: Sequence[Truth]) -> dict[int, float]:
@@ -38,12 +58,13 @@ def component_iou(found: Sequence[Sequence[Instance]], truth: Sequence[Truth]) -
 
     Args:
         found: the instances of each image.
-        truth: component maps of the same images.
+        truth: component maps of the same images, of any size.
 
     Returns:
         by the true component's number, over all images together; 0 for one that none was left for.
     """
-    true = np.stack(truth)
+    size = (NETWORK_SIDE, NETWORK_SIDE)
+    true = np.stack([cv2.resize(numbers, size, interpolation=cv2.INTER_NEAREST) for numbers in truth])
     numbers = sorted(set(np.unique(true).tolist()) - {0})
     components = 1 + max((item.component for instances in found for item in instances), default=0)
     scores = np.zeros((len(numbers), components))
@@ -55,14 +76,11 @@ def component_iou(found: Sequence[Sequence[Instance]], truth: Sequence[Truth]) -
     return {number: float(scores[row, assigned[row]]) if row in assigned else 0.0 for row, number in enumerate(numbers)}
 
 
-def true_components(path: Path) -> Truth:
-    """A component map from a PNG file of any size."""
-    numbers = read_image(path.with_suffix(".png"))[:, :, 0].astype(np.uint8)
-    return np.asarray(cv2.resize(numbers, (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_NEAREST), np.uint8)
-
-
 def edit_quality(
-    anomalies: Sequence[Anomaly], originals: Sequence[npt.NDArray[np.uint8]], found: Sequence[Sequence[Instance]]
+    anomalies: Sequence[Anomaly],
+    originals: Sequence[npt.NDArray[np.uint8]],
+    found: Sequence[Sequence[Instance]],
+    truths: Mapping[int, Truth] | None = None,
 ) -> EditQuality:
     """Look at generated images again.
 
@@ -70,6 +88,7 @@ def edit_quality(
         anomalies: what was generated.
         originals: the good images that they were made from, (H, W, 3).
         found: the components that the generated images show.
+        truths: component maps by the number of the good image; None where they are not known.
     """
     changed = [shows_change(anomaly, instances) for anomaly, instances in zip(anomalies, found, strict=True)]
     inside, outside = [], []
@@ -78,16 +97,39 @@ def edit_quality(
         marked = np.any(anomaly.masks, axis=0)
         inside.append(float(difference[marked].mean()))
         outside.append(float(difference[~marked].mean()))
-    kinds = sorted({anomaly.change for anomaly in anomalies})
     return EditQuality(
         images=len(anomalies),
         intended=mean(changed),
         inside=mean(inside),
         outside=mean(outside),
-        by_change={
-            kind: mean(one for one, anomaly in zip(changed, anomalies, strict=True) if anomaly.change == kind)
-            for kind in kinds
-        },
+        by_change=_by_change(anomalies, changed),
+        true_masks=true_masks(anomalies, truths) if truths else None,
+    )
+
+
+def true_masks(anomalies: Sequence[Anomaly], truths: Mapping[int, Truth]) -> TrueMasks | None:
+    """Compare masks with the truth; None if no true part was changed."""
+    compared, ious, within = [], [], []
+    for anomaly in anomalies:
+        truth = true_change(anomaly, truths)
+        if truth is not None:
+            marked = _sized(np.any(anomaly.masks, axis=0), truth)
+            compared.append(anomaly)
+            ious.append(overlap(marked, truth))
+            within.append(float(truth[marked].mean()))
+    if not compared:
+        return None
+    return TrueMasks(len(compared), mean(ious), mean(within), _by_change(compared, ious))
+
+
+def rarity(drawn: Sequence[Modification], population: Population) -> Rarity | None:
+    """How rare the places of moved and doubled parts are; None if no place was drawn."""
+    places = [(one.part.component, one.place) for one in drawn if one.place]
+    if not places:
+        return None
+    return Rarity(
+        seldom=mean(SELDOM < population.log_density(component, place) < 0 for component, place in places),
+        distance=median(_from_good(component, place, population) for component, place in places),
     )
 
 
@@ -102,6 +144,19 @@ def shows_change(anomaly: Anomaly, found: Sequence[Instance]) -> bool:
         same = [item for item in found if item.component == part.component]
         return all(overlap(item.mask, part.mask) < 1 - 0.5 * _share(anomaly, part) for item in same)
     return not _is_there(part, found)
+
+
+def _by_change(anomalies: Sequence[Anomaly], values: Sequence[float]) -> dict[str, float]:
+    """The mean for each kind of change."""
+    kinds = sorted({anomaly.change for anomaly in anomalies})
+    pairs = list(zip(anomalies, values, strict=True))
+    return {kind: mean(value for anomaly, value in pairs if anomaly.change == kind) for kind in kinds}
+
+
+def _from_good(component: int, place: Place, population: Population) -> float:
+    """From a place to the nearest at which a good image shows the component."""
+    good = [centre(item) for instances in population.images for item in instances if item.component == component]
+    return min(hypot(place[0] - row, place[1] - column) for row, column in good)
 
 
 def _is_there(part: Instance, found: Sequence[Instance]) -> bool:
@@ -121,6 +176,11 @@ def _small(mask: Mask) -> Mask:
     """At the size of a network image."""
     size = (NETWORK_SIDE, NETWORK_SIDE)
     return np.asarray(cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0.5)
+
+
+def _sized(mask: Mask, other: Mask) -> Mask:
+    """At the size of another mask; a component map may be smaller than its photograph."""
+    return np.asarray(cv2.resize(mask.astype(np.uint8), other.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0)
 
 
 def _union(instances: Sequence[Instance], component: int) -> Mask:

@@ -11,7 +11,7 @@ from models.comgen.composite import dilate
 from models.comgen.dataset import write_anomalies
 from models.comgen.generate import Anomaly, Generator
 from models.comgen.population import Population, centre
-from models.comgen.prompts import CHANGES, Modification, is_anomalous, modify
+from models.comgen.prompts import CHANGES, RARE, Modification, is_anomalous, modify
 from models.comgen.quality import component_iou, edit_quality
 from models.comgen.sheet import draw_anomalies, draw_components
 from models.comgen.vocabulary import read_vocabulary, suggest
@@ -127,11 +127,7 @@ def test_rare_places_are_rarer_than_any(generator: Generator) -> None:
     def densities(*, rare: bool) -> list[float]:
         rng = np.random.default_rng(0)
         drawn = [modify(number % COUNT, "duplicate", population, rng, rare=rare) for number in range(60)]
-        return [
-            abs(np.log(population.density(one.part.component, one.place) + 1e-3) + 1)
-            for one in drawn
-            if one and one.place
-        ]
+        return [abs(population.log_density(one.part.component, one.place) + RARE) for one in drawn if one and one.place]
 
     assert np.median(densities(rare=True)) < np.median(densities(rare=False))
 
