@@ -1,10 +1,12 @@
 """What an interrupted training needs to go on exactly where it was. Written whole or not at all."""
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -41,13 +43,12 @@ def load_whole(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the file is damaged.
     """
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-    except (EOFError, RuntimeError, UnpicklingError) as error:
-        raise DataError(f"{path} is damaged: remove it to train from the start") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is damaged: remove it to train from the start")
-    return content
+    if is_zipfile(path):  # of others torch's reader raises whatever it stumbles over
+        with suppress(EOFError, RuntimeError, UnpicklingError):
+            content = torch.load(path, weights_only=True, map_location="cpu")
+            if isinstance(content, dict):
+                return content
+    raise DataError(f"{path} is damaged: remove it to train from the start")
 
 
 def save_whole(content: dict[str, Any], path: Path) -> None:

@@ -70,7 +70,7 @@ def fit_margins(
     fork = deepcopy(trainer.state())
     beaten, ends = [], []
     for margin in margins:
-        trainer.restore(fork)
+        trainer.restore(deepcopy(fork))  # the optimiser takes its moments as they are, and changes them
         trainer.method = replace(detector.method, margin=margin)
         earlier += learn(
             trainer, schedule.steps, first=shared, stage=f"training with margin {margin:g}", started=time.monotonic(),
@@ -84,9 +84,9 @@ def fit_margins(
     return margins[best], earlier + time.monotonic() - started
 
 
-def checkpoint_name(margin: float | str) -> str:
-    """Of the last steps with a margin, or a pattern of all."""
-    return f"margin-{margin}.pt"
+def checkpoint_name(margin: float | None) -> str:
+    """Of the last steps with a margin; None: a pattern of all."""
+    return "margin-*.pt" if margin is None else f"margin-{margin:g}.pt"
 
 
 @torch.inference_mode()

@@ -179,7 +179,7 @@ def compare(
 
 def forget_checkpoint(work: Path) -> None:
     """Call once the bundle is made: until then the same command goes on from the checkpoints."""
-    for path in (*(work / name for name in (CHECKPOINT, CSDA_CHECKPOINT, IMAGINED)), *work.glob(checkpoint_name("*"))):
+    for path in (*(work / name for name in (CHECKPOINT, CSDA_CHECKPOINT, IMAGINED)), *work.glob(checkpoint_name(None))):
         path.unlink(missing_ok=True)
 
 

@@ -63,9 +63,10 @@ class Components:
     def __init__(self, images: Sequence[Tensor], *, seed: int, progress: Progress) -> None:
         """Learn them from good network images (1, 3, 256, 256); a product may turn out to have none."""
         chosen = [images[index] for index in evenly(len(images), IMAGES)]
-        progress("finding components", 0, len(chosen))
-        self._teacher = Lite0Teacher()
-        cuts = [cut(image, self._teacher) for image in chosen]
+        self._teacher, cuts = Lite0Teacher(), []
+        for done, image in enumerate(chosen, start=1):
+            cuts.append(cut(image, self._teacher))
+            progress("cutting images into surfaces", done, len(chosen))
         self._surfaces = Surfaces(cuts, seed)
         seen = []
         for done, image in enumerate(cuts, start=1):

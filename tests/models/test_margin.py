@@ -28,6 +28,7 @@ def images(count: int = 3) -> list[torch.Tensor]:
 
 
 def fitted(work: Path, separation: Callable[[Detector], Wins]) -> tuple[float, dict[str, torch.Tensor]]:
+    work.mkdir(exist_ok=True)
     torch.manual_seed(0)
     detector = Detector(Method(margin=0.4, quantile=0.0)).eval()
     margin, _ = fit_margins(detector, images(), SCHEDULE, separation, work=work, key="key", progress=silent)
@@ -58,7 +59,7 @@ def test_a_killed_training_goes_on_to_the_same_networks(tmp_path: Path, monkeypa
     whole = fitted(tmp_path / "whole", best(2))
 
     def killed(_: Detector) -> Wins:
-        if (tmp_path / "killed" / checkpoint_name("0")).exists():
+        if (tmp_path / "killed" / checkpoint_name(0)).exists():
             raise KilledError
         return np.full((40, 30), 0.5)
 
