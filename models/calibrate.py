@@ -53,16 +53,17 @@ def calibrate(
     good = look(detector, validation, lambda done: progress(len(train) + done, total))
     fit_maps(detector, good)
     fake = look(detector, [item.image for item in fakes], lambda done: progress(total - len(fakes) + done, total))
-    fair = unlike_learned(detector, fakes)
+    kinds = [item.kind for item in fakes]
+    fair = unlike_learned(detector, kinds)
     if fakes:
-        choose_maps(detector, good.distances, fake.distances)
+        choose_maps(detector, good.distances, fake.distances, kinds)
     if detector.csda and any(fair):
-        masks = [item.mask for item, wanted in zip(fakes, fair, strict=True) if wanted]
-        choose_csda_map(detector, good, fake.only(fair), masks)
+        chosen = [item for item, is_fair in zip(fakes, fair, strict=True) if is_fair]
+        choose_csda_map(detector, good, fake.only(fair), chosen)
     parts = raw_parts(detector, good)
     fit_parts(detector, parts)
     if fakes:
-        choose_parts(detector, parts, raw_parts(detector, fake), fair)
+        choose_parts(detector, parts, raw_parts(detector, fake), kinds)
 
 
 def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callable[[int], None]) -> None:

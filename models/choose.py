@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from models.detector import Detector, Evidence
 from models.fakes import Fake, make_fakes
 from models.grid import GRID
 
+Wins: TypeAlias = npt.NDArray[np.float64]  # (fakes, good images), see `wins`
 STANDS_OUT = 0.995  # quantile of a good image's cells that an edit's mean has to be above
 
 
@@ -47,25 +49,26 @@ def raw_parts(detector: Detector, looks: Looks) -> Tensor:
     return torch.stack([detector.raw_parts(*item) for item in zip(looks.evidence, looks.distances, strict=True)])
 
 
-def choose_maps(detector: Detector, good: Tensor, fake: Tensor) -> None:
+def choose_maps(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence[str]) -> None:
     """Leave out the student's or the auto-encoder's map where the other alone tells fakes from good images better.
 
     Args:
         detector: whose `map_weight` is written.
         good: (n, 3, 64, 64) distances of validation images.
         fake: (m, 3, 64, 64) distances of edited ones.
+        kinds: (m,) of edits.
     """
     options = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)]
     beaten = []
     for option in options:
         detector.map_weight[:2] = torch.tensor(option).view(2, 1, 1)
         scores, fake_scores = (torch.stack([detector.raw_map_parts(item)[0] for item in maps]) for maps in (good, fake))
-        beaten.append(wins(scores, fake_scores))
+        beaten.append(by_kind(wins(scores, fake_scores), kinds))
     chosen = options[choose_largest(np.stack(beaten), [sum(option) for option in options])]
     detector.map_weight[:2] = torch.tensor(chosen).view(2, 1, 1)
 
 
-def choose_csda_map(detector: Detector, good: Looks, fake: Looks, masks: Sequence[Tensor]) -> None:
+def choose_csda_map(detector: Detector, good: Looks, fake: Looks, fakes: Sequence[Fake]) -> None:
     """Let CSDA's map into the anomaly map if edits then stand out better, by more than a standard error.
 
     An edit stands out from a good image as far as its mean is above that image's highest cells (`STANDS_OUT`).
@@ -74,7 +77,7 @@ def choose_csda_map(detector: Detector, good: Looks, fake: Looks, masks: Sequenc
         detector: with CSDA; its `map_weight` is written.
         good: of validation images.
         fake: of edited ones that are unlike what CSDA has learned from.
-        masks: (256, 256) each, where they were edited.
+        fakes: what those are.
     """
     inspected = detector.region[0, 0]
     beaten = []
@@ -84,10 +87,10 @@ def choose_csda_map(detector: Detector, good: Looks, fake: Looks, masks: Sequenc
         shown = [
             (anomaly_map * cells).sum() / cells.sum().clamp(min=1e-6)
             for anomaly_map, cells in zip(
-                anomaly_maps(detector, fake), (in_cells(mask) * inspected for mask in masks), strict=True
+                anomaly_maps(detector, fake), (in_cells(item.mask) * inspected for item in fakes), strict=True
             )
         ]
-        beaten.append(wins(torch.stack(ordinary), torch.stack(shown)))
+        beaten.append(by_kind(wins(torch.stack(ordinary), torch.stack(shown)), [item.kind for item in fakes]))
     detector.map_weight[-1] = float(choose_largest(np.stack(beaten), [1, 0]))  # of equal ones, the smaller map
 
 
@@ -102,43 +105,53 @@ def in_cells(mask: Tensor) -> Tensor:
     return F.avg_pool2d(mask[None, None], mask.shape[-1] // GRID)[0, 0]
 
 
-def choose_parts(detector: Detector, good: Tensor, fake: Tensor, fair: Sequence[bool]) -> None:
+def choose_parts(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence[str]) -> None:
     """Keep the parts that together tell fakes from good images best; their weights become 0 or 1.
 
     A part is left out only if it does harm: the choice is the largest set that is not worse than the best one by more
-    than a standard error. Fakes are no anomalies, so doing without a part has to be earned. CSDA is added last, if it
-    does no harm on fakes that are unlike what it has learned from.
+    than a standard error. Fakes are no anomalies, so doing without a part has to be earned. CSDA, which costs time on
+    every image, has to earn its place instead: it joins if the set is then better by more than a standard error, and
+    not worse by one on fakes that are unlike what it has learned from.
 
     Args:
         detector: whose `part_weight` names the parts that take part, and is written.
         good: (n, len(parts)) raw parts of validation images.
         fake: (m, len(parts)) raw parts of edited ones.
-        fair: (m,) which of them are `unlike_learned`.
+        kinds: (m,) of edits.
     """
+    scale = [(values - detector.part_mean) / detector.part_std for values in (good, fake)]
+
+    def beaten(weight: Tensor) -> Wins:
+        detector.part_weight.copy_(weight)
+        return wins(detector.fuse(scale[0]), detector.fuse(scale[1]))
+
     active = detector.part_weight.nonzero().flatten().tolist()
-    csda = [index for index in active if detector.parts[index] == "csda"]
-    others = [index for index in active if index not in csda]
+    others = [index for index in active if detector.parts[index] != "csda"]
     weights = []
     for chosen in product((0.0, 1.0), repeat=len(others)):
         if any(chosen):
             weights.append(torch.zeros_like(detector.part_weight))
             weights[-1][others] = torch.tensor(chosen)
-    best = _largest_set(detector, weights, good, fake)
-    if csda and any(fair):
+    options = np.stack([by_kind(beaten(weight), kinds) for weight in weights])
+    best = weights[choose_largest(options, [float(weight.sum()) for weight in weights])]
+    if len(others) < len(active):
         with_csda = best.clone()
-        with_csda[csda] = 1
-        best = _largest_set(detector, [best, with_csda], good, fake[list(fair)])
+        with_csda[-1] = 1
+        if is_earned(beaten(best), beaten(with_csda), kinds, unlike_learned(detector, kinds)):
+            best = with_csda
     detector.part_weight.copy_(best)
 
 
-def _largest_set(detector: Detector, weights: Sequence[Tensor], good: Tensor, fake: Tensor) -> Tensor:
-    """Of weights, the largest within a standard error of the best."""
-    scale = [(values - detector.part_mean) / detector.part_std for values in (good, fake)]
-    beaten = []
-    for weight in weights:
-        detector.part_weight.copy_(weight)
-        beaten.append(wins(detector.fuse(scale[0]), detector.fuse(scale[1])))
-    return weights[choose_largest(np.stack(beaten), [float(weight.sum()) for weight in weights])]
+def is_earned(without: Wins, with_it: Wins, kinds: Sequence[str], fair: Sequence[bool]) -> bool:
+    """Whether something is worth its cost: better on all fakes (m, n), and no harm on the fair ones (m,)."""
+    options = np.stack([by_kind(won, kinds) for won in (without, with_it)])
+    if choose_largest(options, [1, 0]) == 0:
+        return False
+    of_fair = [kind for kind, is_fair in zip(kinds, fair, strict=True) if is_fair]
+    if not of_fair:
+        return True
+    chosen = np.array(fair)
+    return choose_largest(np.stack([by_kind(won[chosen], of_fair) for won in (without, with_it)]), [0, 1]) == 1
 
 
 def judging_fakes(
@@ -157,23 +170,29 @@ def judging_fakes(
     return makeshift + [item for item in generated if (in_cells(item.mask) * detector.region[0, 0]).any()]
 
 
-def unlike_learned(detector: Detector, fakes: Sequence[Fake]) -> list[bool]:
-    """Which fakes may judge CSDA: those that do not look like what it has learned from."""
+def unlike_learned(detector: Detector, kinds: Sequence[str]) -> list[bool]:
+    """Which fakes (m,) may judge CSDA: those that do not look like what it has learned from."""
     kin = KIN[detector.method.anomalies]
-    return [fake.kind not in kin for fake in fakes]
+    return [kind not in kin for kind in kinds]
 
 
-def wins(good: Tensor, fake: Tensor) -> npt.NDArray[np.float64]:
+def wins(good: Tensor, fake: Tensor) -> Wins:
     """(m, n): 1 where a fake (m,) scores more than a good image (n,), 1/2 where as much; the mean is the AUROC."""
     difference = fake.double().numpy()[:, None] - good.double().numpy()[None, :]
     return np.asarray((np.sign(difference) + 1) / 2)
 
 
-def choose_largest(options: npt.NDArray[np.float64], sizes: Sequence[float]) -> int:
-    """Of options (k, m fakes, n good images) of wins, the largest within a standard error of the best.
+def by_kind(won: Wins, kinds: Sequence[str]) -> Wins:
+    """(m fakes, n) -> (kinds, n): nobody knows which kinds will come, so each counts as much, however many are made."""
+    each = np.array(kinds)
+    return np.stack([won[each == kind].mean(axis=0) for kind in dict.fromkeys(kinds)])
 
-    The error is that of the difference of two AUROCs on the same images (DeLong et al. 1988): with few good images one
-    of them must not decide.
+
+def choose_largest(options: npt.NDArray[np.float64], sizes: Sequence[float]) -> int:
+    """Of options (k, kinds of fakes, n good images) of wins, the largest within a standard error of the best.
+
+    The error is that of the difference of two AUROCs on the same images (DeLong et al. 1988), with a kind of fakes as
+    one, as those of a kind are alike: with few good images one of them must not decide.
     """
     auroc = options.mean(axis=(1, 2))
     deficit = options[auroc.argmax()] - options

@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from models.calibrate import ResidualMoments, fit_maps, fit_places
-from models.choose import choose_largest, look, wins
+from models.choose import Wins, by_kind, choose_largest, look, wins
 from models.detector import Detector
 from models.fakes import Fake
 from models.fit import Schedule, Trainer
@@ -27,7 +26,6 @@ CHECKPOINT = "checkpoint.pt"  # of the steps before the margins part
 MARGINS = (0.0, 0.4, 1.0)  # that are tried beside the method's own, which stays where no other is better
 SHARED = 5 / 6  # of the steps, that are taken once, with the method's own
 LOOKED_AT = 40  # training images, and as many validation images, that a margin is judged on
-Wins = npt.NDArray[np.float64]  # (anomalies, good images), see `wins`
 
 
 def fit_margins(
@@ -93,7 +91,7 @@ def checkpoint_name(margin: float | None) -> str:
 def separate(
     detector: Detector, train: Sequence[Tensor], validation: Sequence[Tensor], fakes: Sequence[Fake], progress: Progress
 ) -> Wins:
-    """How often DFSC's maps alone score an anomaly higher than a good image.
+    """How often DFSC's maps alone score a kind of anomaly higher than a good image, (kinds, good images).
 
     Args:
         detector: with trained networks; what scales its maps is written, from few images.
@@ -121,4 +119,4 @@ def separate(
     scores, higher = (
         torch.stack([detector.raw_map_parts(maps)[0] for maps in looks.distances]) for looks in (seen, edited)
     )
-    return wins(scores, higher)
+    return by_kind(wins(scores, higher), [item.kind for item in fakes])

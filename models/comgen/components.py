@@ -69,8 +69,8 @@ class Components:
             progress("cutting images into surfaces", done, len(chosen))
         self._surfaces = Surfaces(cuts, seed)
         seen = []
-        for done, image in enumerate(cuts, start=1):
-            look = self._surfaces.look(image)
+        for done, segments in enumerate(cuts, start=1):
+            look = self._surfaces.look(segments)
             seen.append((look, shapes(look.labels)))
             progress("finding components", done, len(chosen))
         pieces = _Pieces(seen)

@@ -6,7 +6,7 @@ from torch import Tensor
 from models import anomalies as module
 from models.anomalies import KIN, MAKES, Anomaly, Drawn, perlin_noise
 from models.comgen.examples import COMGEN, COMGEN_ANY
-from models.fakes import EDITS
+from models.fakes import EDITS, GENERATED
 
 
 def sources(*, grey: bool = False) -> list[Tensor]:
@@ -77,4 +77,4 @@ def test_perlin_noise_is_smooth_and_has_as_many_hills_as_asked_for() -> None:
 
 def test_every_kind_names_the_fakes_that_look_like_it() -> None:
     assert KIN.keys() == MAKES.keys() | {COMGEN, COMGEN_ANY}
-    assert all(kin and kin < set(EDITS) for kin in KIN.values())
+    assert all(kin and kin < {*EDITS, GENERATED} for kin in KIN.values())

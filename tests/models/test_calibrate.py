@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 from models.calibrate import ResidualMoments, calibrate, fit_places, trimmed_moments, whitening_of
 from models.choose import (
     Looks,
+    by_kind,
     choose_csda_map,
     choose_largest,
     choose_maps,
@@ -128,7 +129,7 @@ def test_parts_are_chosen_among_the_methods_heads_only() -> None:
     fake[:, PARTS.index("components")] += 100
     fake[:, PARTS.index("global")] += 100
     good[:, PARTS.index("puad")] *= 100  # as loud on good images as on no fake
-    choose_parts(detector, good[:, :-1], fake[:, :-1], [True] * 40)
+    choose_parts(detector, good[:, :-1], fake[:, :-1], ["scratch", "stain"] * 20)
     chosen = set(detector.counted_parts())
     assert "global" in chosen
     assert not chosen & {"puad", "components", "patch"}
@@ -136,16 +137,26 @@ def test_parts_are_chosen_among_the_methods_heads_only() -> None:
 
 
 @pytest.mark.usefixtures("tiny_networks")
-@pytest.mark.parametrize(("noise", "counts"), [(1.0, True), (100.0, False)], ids=["no harm", "loud on good images"])
-def test_csda_is_judged_by_fakes_that_it_has_not_learned_from(noise: float, counts: bool) -> None:
-    """On those that it has learned from it is perfect in both cases."""
-    detector = Detector()
-    good, fake = torch.randn(2, 40, len(PARTS), generator=torch.Generator().manual_seed(0))
-    fake[:, PARTS.index("global")] += 5
-    good[:, -1] *= noise
-    fake[:20, -1] += 1e6
-    choose_parts(detector, good, fake, [False] * 20 + [True] * 20)
+@pytest.mark.parametrize(
+    ("seen", "noise", "counts"),
+    [((GENERATED, "stain"), 1, True), ((GENERATED, "stain"), 1000, False), ((), 1, False)],
+    ids=["it helps", "it does harm on what it has not learned", "it helps nowhere"],
+)
+def test_csda_has_to_earn_its_place(seen: tuple[str, ...], noise: float, counts: bool) -> None:
+    detector, kinds = Detector(), [GENERATED, "stain", "scratch", "recoloured"] * 20
+    generator = torch.Generator().manual_seed(0)
+    good, fake = (torch.randn(count, len(PARTS), generator=generator) for count in (40, len(kinds)))
+    fake[2::4, :-1] += 3
+    fake[3::4, :-1] += 3
+    good[:20, -1] *= noise
+    fake[[kind in seen for kind in kinds], -1] += 1e6
+    choose_parts(detector, good, fake, kinds)
     assert ("csda" in detector.counted_parts()) is counts
+
+
+def test_every_kind_of_fake_counts_as_much_however_many_there_are() -> None:
+    won = np.array([[1.0], [1.0], [1.0], [0.0]])
+    assert by_kind(won, ["stain", "stain", "stain", "scratch"]).tolist() == [[1.0], [0.0]]
 
 
 @pytest.mark.usefixtures("tiny_networks")
@@ -156,7 +167,7 @@ def test_a_map_that_is_blind_to_fakes_is_left_out() -> None:
     good, fake = quiet.clone(), quiet.clone()
     good[:, 1] += torch.exp(5 * torch.rand(30, 1, 1, generator=torch.Generator().manual_seed(0)) + 5)
     fake[:, 0] += 10
-    choose_maps(detector, good, fake)
+    choose_maps(detector, good, fake, list(EDITS)[:6] * 5)
     assert detector.map_weight[:2].flatten().tolist() == [1, 0]
 
 
@@ -175,7 +186,7 @@ def test_csdas_map_has_to_earn_its_place(sees: float, weight: float) -> None:
     edited = torch.zeros(256, 256)
     edited[80:120, 80:120] = 1
     fake[:, 20:30, 20:30] += sees
-    choose_csda_map(detector, looks(good), looks(fake), [edited] * 20)
+    choose_csda_map(detector, looks(good), looks(fake), [Fake(edited, kind, edited) for kind in [*EDITS][:5] * 4])
     assert detector.map_weight.flatten().tolist() == [1, 1, 1, weight]
 
 
@@ -191,12 +202,11 @@ def test_what_was_made_where_the_part_is_not_inspected_judges_nothing() -> None:
 
 @pytest.mark.usefixtures("tiny_networks")
 def test_what_looks_like_what_csda_has_learned_from_does_not_judge_it() -> None:
-    nothing = torch.zeros(256, 256)
-    fakes = [Fake(nothing, kind, nothing) for kind in (*EDITS, GENERATED)]
+    kinds = [*EDITS, GENERATED]
 
     def unfair(method: Method) -> set[str]:
-        fair = unlike_learned(Detector(method), fakes)
-        return {fake.kind for fake, is_fair in zip(fakes, fair, strict=True) if not is_fair}
+        fair = unlike_learned(Detector(method), kinds)
+        return {kind for kind, is_fair in zip(kinds, fair, strict=True) if not is_fair}
 
     assert unfair(Method(anomalies="cutpaste")) == {"cut and paste", "stranger"}
     assert unfair(Method(anomalies="perlin")) == {"foreign surface", "stain"}
