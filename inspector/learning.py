@@ -24,7 +24,7 @@ LEARNING = "Learning"
 
 
 class Budget(StrEnum):
-    """How long to learn; the times are those of two ordinary CPU cores."""
+    """How long student and auto-encoder learn, on two CPU cores; all stages together take two to three times that."""
 
     DEMO = "demo"
     MINUTES_5 = "5min"
@@ -105,7 +105,10 @@ def demo(
 def train(
     dataset: Dataset,
     out: Annotated[Path, typer.Option("--out", help="the bundle to make")],
-    budget: Annotated[Budget, typer.Option(help="how long to learn, on two CPU cores")] = Budget.MINUTES_20,
+    budget: Annotated[
+        Budget,
+        typer.Option(help="of student and auto-encoder, on two CPU cores; everything takes two to three times that"),
+    ] = Budget.MINUTES_20,
     seed: Annotated[int, typer.Option(help="the same seed and images give the same model, on a CPU", min=0)] = 0,
     profile: Annotated[
         Profile, typer.Option(help="faithful: DFSC's own maps and teacher (PDN-S); its 70,000 steps with --budget full")
