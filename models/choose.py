@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.anomalies import KIN
 from models.detector import Detector, Evidence
 from models.fakes import Fake, make_fakes
-from models.grid import GRID
+from models.grid import in_cells
 
 Wins: TypeAlias = npt.NDArray[np.float64]  # (fakes, good images), see `wins`
 STANDS_OUT = 0.995  # quantile of a good image's cells that an edit's mean has to be above
@@ -98,11 +97,6 @@ def anomaly_maps(detector: Detector, looks: Looks) -> list[Tensor]:
     """(64, 64) of each image."""
     together = zip(looks.evidence, looks.distances, strict=True)
     return [detector.anomaly_map(detector.shown_maps(*one))[0] for one in together]
-
-
-def in_cells(mask: Tensor) -> Tensor:
-    """(256, 256) -> (64, 64), the mean over each cell."""
-    return F.avg_pool2d(mask[None, None], mask.shape[-1] // GRID)[0, 0]
 
 
 def choose_parts(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence[str]) -> None:

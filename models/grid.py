@@ -28,3 +28,8 @@ def crop_for_pdn(image: Tensor, top: int, left: int, cells: int) -> Tensor:
     side = RECEPTIVE_FIELD + STRIDE * (cells - 1)
     padded = pad_for_pdn(image)
     return padded[..., STRIDE * top : STRIDE * top + side, STRIDE * left : STRIDE * left + side]
+
+
+def in_cells(mask: Tensor) -> Tensor:
+    """(256, 256) -> (64, 64), the mean over each cell."""
+    return F.avg_pool2d(mask[None, None], mask.shape[-1] // GRID)[0, 0]

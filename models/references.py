@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.coreset import greedy_coreset
-from models.grid import GRID
+from models.grid import GRID, in_cells
 from models.progress import silent
 from models.teacher import Scales, channel_moments
 
@@ -209,8 +209,7 @@ def residual_mask(edited: Tensor, residual: Tensor, normal: float) -> Tensor | N
     Returns:
         the mask (64, 64) in 0..1; None if the edit cannot be seen: what is left of it differs no more than is normal.
     """
-    cells = F.avg_pool2d(edited[None, None], edited.shape[-1] // GRID)[0, 0]
-    mask = cells * (residual > min(otsu(residual), normal))
+    mask = in_cells(edited) * (residual > min(otsu(residual), normal))
     if not mask.any() or float((mask * residual).sum() / mask.sum()) <= normal:
         return None
     return mask
