@@ -9,13 +9,14 @@ from scipy.stats import norm
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.choose import Looks, choose_csda_map, choose_maps, choose_parts, look, raw_parts, unlike_learned
 from models.detector import Detector
 from models.fakes import Fake
+from models.grid import smooth
 from models.heads import Distance
 from models.normals import evenly
+from models.progress import Progress
 from models.threshold import Scores
 
 MAP_QUANTILES = (0.9, 0.995)  # of EfficientAD's map normalisation
@@ -29,7 +30,7 @@ def calibrate(
     detector: Detector,
     train: Sequence[Tensor],
     validation: Sequence[Tensor],
-    progress: Callable[[int, int], None],
+    progress: Progress,
     *,
     fakes: Sequence[Fake] = (),
     seed: int = 0,
@@ -40,19 +41,25 @@ def calibrate(
         detector: with trained networks; its buffers are written.
         train: network images (1, 3, 256, 256) in 0..1 that the distances are fitted on.
         validation: network images that training has not seen, for everything that sets a scale.
-        progress: called with images done and in total.
+        progress: told of images looked at, and of patches chosen.
         fakes: anomalies made of validation images, to choose by; none: everything counts that the method has.
-        seed: of what is drawn to find components.
+        seed: of what is drawn to find components, and patches to remember.
     """
     if not detector.method.whitening and not detector.method.heads:
         train = ()  # the report's maps and their scale need validation images alone
     total = len(train) + len(validation) + len(fakes)
+
+    def looked(done: int) -> None:
+        progress("calibrating", done, total)
+
     if train:
         fit_components(detector, train, seed)
-        fit_distances(detector, train, lambda done: progress(done, total))
-    good = look(detector, validation, lambda done: progress(len(train) + done, total))
+        patches = fit_distances(detector, train, looked)
+        if detector.memory:
+            detector.memory.remember(patches, detector.region, seed, progress)
+    good = look(detector, validation, lambda done: looked(len(train) + done))
     fit_maps(detector, good)
-    fake = look(detector, [item.image for item in fakes], lambda done: progress(total - len(fakes) + done, total))
+    fake = look(detector, [item.image for item in fakes], lambda done: looked(total - len(fakes) + done))
     kinds = [item.kind for item in fakes]
     fair = unlike_learned(detector, kinds)
     if fakes:
@@ -66,15 +73,22 @@ def calibrate(
         choose_parts(detector, parts, raw_parts(detector, fake), kinds)
 
 
-def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callable[[int], None]) -> None:
-    """Fit all that measures how far an image is from the training images."""
+def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callable[[int], None]) -> list[Tensor]:
+    """Fit all that measures how far an image is from the mean of the training images.
+
+    Returns:
+        the patches of each, (1024, C) half precision, if the detector has a memory of them.
+    """
     places = set(evenly(len(train), PLACE_IMAGES))
     embeddings, components, residuals, kept = [], [], ResidualMoments(detector.region), []
+    patches = []
     for index, image in enumerate(train):
         evidence = detector.evidence(image)
         embeddings.append(evidence.embedding)
         components.append(evidence.components)
         residuals.add(evidence.residuals)
+        if evidence.patches is not None:
+            patches.append(evidence.patches.half())
         if index in places:
             kept.append(evidence.residuals.half())
         progress(index + 1)
@@ -84,6 +98,7 @@ def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callabl
     fit_distance(detector.component_distance, torch.stack(components))
     residuals.fit(detector)
     fit_places(detector, kept)
+    return patches
 
 
 def fit_components(detector: Detector, train: Sequence[Tensor], seed: int) -> None:
@@ -144,13 +159,8 @@ def fit_places(detector: Detector, residuals: Sequence[Tensor]) -> None:
         return
     distances = torch.stack([detector.distances(item.float()) for item in residuals])
     deviation, mean = torch.std_mean((distances + 1e-6).log(), dim=0)
-    detector.place_mean.copy_(_smooth(mean))
-    detector.place_std.copy_(_smooth(deviation).clamp(min=1e-3))
-
-
-def _smooth(maps: Tensor) -> Tensor:
-    """Mean over 3 x 3 cells of the image, (K, 64, 64)."""
-    return F.avg_pool2d(maps[None], 3, stride=1, padding=1, count_include_pad=False)[0]
+    detector.place_mean.copy_(smooth(mean))
+    detector.place_std.copy_(smooth(deviation).clamp(min=1e-3))
 
 
 def fit_distance(head: Distance, embeddings: Tensor) -> None:

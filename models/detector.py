@@ -3,6 +3,7 @@
 This module is what is exported; training and calibration fill its networks and buffers.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,7 @@ from models.data import DataError, Image, to_uint8
 from models.efficientad import AutoEncoder, pdn
 from models.grid import GRID, IMAGENET_MEAN, IMAGENET_STD, NETWORK_SIDE, pad_for_pdn
 from models.heads import Components, Distance
+from models.memory import PatchMemory, patches_of
 from models.method import Method
 from models.resize import network_image
 from models.teacher import open_teacher
@@ -28,6 +30,7 @@ class Evidence:
     residuals: Tensor  # (3, C, 64, 64): T - S^T, A - S^A, and T itself
     embedding: Tensor  # (2 C,): the student's and the teacher's features, averaged over the inspected region
     components: Tensor  # (D,): how much of each component there is, and what it looks like
+    patches: Tensor | None = None  # (1024, C): what the memory is asked for; where there is one
     logits: Tensor | None = None  # (64, 64): CSDA's, of what differs from the nearest good image; where there is one
 
 
@@ -35,14 +38,16 @@ class Detector(nn.Module):
     """DFSC's maps and the logical heads, calibrated and fused.
 
     `PARTS` are the scores that an image gets, each alone on one scale (deviations of good images): the maximum of
-    DFSC's maps; that of the teacher's own map, of how unusual a patch is at its place (PaDiM); the distances of the
-    mean features, the student's with the teacher's or alone (PUAD); the distance of the components; the highest logits
-    of CSDA, which a method may do without: then it is not computed. The image score is the root of the squares of those
-    above normal, weighted with 0 or 1.
+    DFSC's maps; that of the teacher's own map, of how unusual a patch is at its place (PaDiM); how far the furthest
+    patch is from all good ones (PatchCore); the distances of the mean features, the student's with the teacher's or
+    alone (PUAD); the distance of the components; the highest logits of CSDA. Those that take time of their own,
+    `OPTIONAL`, are not computed where the method does without them. The image score is the root of the squares of
+    those above normal, weighted with 0 or 1.
     """
 
     MAPS = ("student", "autoencoder", "patch")  # and CSDA's in the anomaly map, where there is one
-    PARTS = ("maps", "patch", "global", "puad", "components", "csda")
+    PARTS = ("maps", "patch", "memory", "global", "puad", "components", "csda")
+    OPTIONAL = ("memory", "csda")
 
     image_mean: Tensor
     image_std: Tensor
@@ -72,8 +77,9 @@ class Detector(nn.Module):
         self.joint, self.puad = Distance(2 * channels), Distance(channels)
         self.components = Components(channels)
         self.component_distance = Distance(Components.DIMENSION)
+        self.memory = PatchMemory(channels) if "memory" in method.heads else None
         self.csda = Csda(self.teacher.scale_channels) if "csda" in method.heads else None
-        self.parts = self.PARTS if self.csda else self.PARTS[:-1]
+        self.parts = tuple(part for part in self.PARTS if part not in self.OPTIONAL or part in method.heads)
         maps, parts = len(self.MAPS), len(self.parts)
         shown = maps + bool(self.csda)
         whitened, active = float(method.whitening), [float(part in ("maps", *method.heads)) for part in self.parts]
@@ -128,18 +134,21 @@ class Detector(nn.Module):
             raise DataError("the region of interest is empty: paint white what is to be inspected, on black")
         self.region.copy_(inspected)
 
-    def counts_csda(self) -> bool:
-        """Whether calibration has found that CSDA counts for this product, in the score or in the map."""
-        return bool(self.csda and (self.part_weight[-1] or self.map_weight[-1]))
+    def idle_parts(self) -> set[str]:
+        """The optional parts that calibration has found not to count for this product, in the score or in the map."""
+        shown = {"csda"} if self.csda and self.map_weight[-1] else set()
+        return {part for part in self.OPTIONAL if part in self.parts} - {*self.counted_parts()} - shown
 
-    def without_csda(self) -> "Detector":
-        """The same detector without CSDA, which then costs no time."""
-        plain = Detector(replace(self.method, heads=tuple(head for head in self.method.heads if head != "csda")))
+    def without(self, parts: Collection[str]) -> "Detector":
+        """The same detector without some optional parts, which then cost no time."""
+        plain = Detector(replace(self.method, heads=tuple(head for head in self.method.heads if head not in parts)))
         own = self.state_dict()
-        kept = {
-            name: own[name][: len(value)] if value.ndim else own[name] for name, value in plain.state_dict().items()
-        }
-        plain.load_state_dict(kept)
+        kept = torch.tensor([self.parts.index(part) for part in plain.parts])
+        for name, value in plain.state_dict().items():
+            if name.startswith("part_"):
+                value.copy_(own[name][kept])
+            else:  # of the maps only CSDA's, the last, can be missing
+                value.copy_(own[name][: len(value)] if value.ndim else own[name])
         return plain.train(self.training)
 
     def evidence(self, image: Tensor) -> Evidence:
@@ -153,7 +162,8 @@ class Detector(nn.Module):
         seen = torch.cat([student_teacher, teacher], dim=1)
         embedding = (seen * self.region).sum(dim=(0, 2, 3)) / self.region.sum()
         logits = self.csda(scales, self.region)[0] if self.csda else None
-        return Evidence(residuals, embedding, self.components(teacher, self.region), logits)
+        patches = patches_of(teacher, self.region) if self.memory else None
+        return Evidence(residuals, embedding, self.components(teacher, self.region), patches, logits)
 
     def teacher_features(self, image: Tensor) -> Tensor:
         """(B, 3, 256, 256) in 0..1 -> (B, C, 64, 64), standardised."""
@@ -209,10 +219,14 @@ class Detector(nn.Module):
 
     def raw_parts(self, evidence: Evidence, distances: Tensor) -> Tensor:
         """The image score's parts before they are brought to one scale, (len(parts),)."""
+        remembered = (
+            [self.memory(evidence.patches, self.region)] if self.memory and evidence.patches is not None else []
+        )
         compared = [] if evidence.logits is None else [image_score(evidence.logits, self.region)]
         return torch.stack(
             [
                 *self.raw_map_parts(distances),
+                *remembered,
                 self.joint(evidence.embedding),
                 self.puad(evidence.embedding[: evidence.embedding.shape[0] // 2]),
                 self.component_distance(evidence.components),

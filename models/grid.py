@@ -33,3 +33,8 @@ def crop_for_pdn(image: Tensor, top: int, left: int, cells: int) -> Tensor:
 def in_cells(mask: Tensor) -> Tensor:
     """(256, 256) -> (64, 64), the mean over each cell."""
     return F.avg_pool2d(mask[None, None], mask.shape[-1] // GRID)[0, 0]
+
+
+def smooth(maps: Tensor) -> Tensor:
+    """Mean over 3 x 3 cells of the image, (K, h, w)."""
+    return F.avg_pool2d(maps[None], 3, stride=1, padding=1, count_include_pad=False)[0]

@@ -11,8 +11,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.data import DataError
 
-Head = Literal["patch", "global", "puad", "components", "csda"]
-HEADS: tuple[Head, ...] = ("patch", "global", "puad", "components", "csda")
+Head = Literal["patch", "memory", "global", "puad", "components", "csda"]
+HEADS: tuple[Head, ...] = ("patch", "memory", "global", "puad", "components", "csda")
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,9 @@ def train(
     key = key_of(detector, normals, settings)
     started = time.monotonic()
     imagined = imagine_for(normals, settings, store=work / IMAGINED, progress=progress)
-    fakes = judging_fakes(detector, normals.validation, imagined.judge, per_kind=FAKES_PER_KIND, seed=settings.seed)
+    fakes: list[Fake] = []
+    if settings.method.heads or settings.tries_margins:  # there is something to choose
+        fakes = judging_fakes(detector, normals.validation, imagined.judge, per_kind=FAKES_PER_KIND, seed=settings.seed)
     seconds = time.monotonic() - started
     with denormals_as_zero():
         seconds += fit_networks(detector, normals, fakes, settings, work=work, key=key, progress=progress)
@@ -71,12 +73,12 @@ def train(
         detector,
         [normals.train[index] for index in evenly(len(normals.train), CALIBRATION_IMAGES)],
         normals.validation,
-        lambda done, total: progress("calibrating", done, total),
+        progress,
         fakes=fakes if settings.method.heads else (),
         seed=settings.seed,
     )
-    if detector.csda and not detector.counts_csda():
-        detector = detector.without_csda()
+    if idle := detector.idle_parts():
+        detector = detector.without(idle)
     scores = validation_scores(detector, normals.validation)
     record = Record(
         product=product or dataset.resolve().name,
@@ -173,7 +175,7 @@ def compare(
             progress=progress,
         )
     except NothingSeenError as error:
-        return detector.without_csda(), (str(error),), 0.0
+        return detector.without({"csda"}), (str(error),), 0.0
     return detector, (), seconds
 
 

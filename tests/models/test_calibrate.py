@@ -18,6 +18,7 @@ from models.choose import (
 from models.detector import Detector, Evidence
 from models.fakes import EDITS, GENERATED, Fake
 from models.grid import GRID
+from models.memory import PatchMemory
 from models.method import Method
 from models.threshold import allowed_rejects, choose_threshold, false_reject_bound
 
@@ -125,11 +126,11 @@ def test_one_fake_alone_decides_nothing() -> None:
 def test_parts_are_chosen_among_the_methods_heads_only() -> None:
     """The components would tell everything, but the method has no such head."""
     detector = Detector(Method(heads=("global", "puad")))
-    good, fake = torch.randn(2, 40, len(PARTS), generator=torch.Generator().manual_seed(0))
-    fake[:, PARTS.index("components")] += 100
-    fake[:, PARTS.index("global")] += 100
-    good[:, PARTS.index("puad")] *= 100  # as loud on good images as on no fake
-    choose_parts(detector, good[:, :-1], fake[:, :-1], ["scratch", "stain"] * 20)
+    good, fake = torch.randn(2, 40, len(detector.parts), generator=torch.Generator().manual_seed(0))
+    fake[:, detector.parts.index("components")] += 100
+    fake[:, detector.parts.index("global")] += 100
+    good[:, detector.parts.index("puad")] *= 100  # as loud on good images as on no fake
+    choose_parts(detector, good, fake, ["scratch", "stain"] * 20)
     chosen = set(detector.counted_parts())
     assert "global" in chosen
     assert not chosen & {"puad", "components", "patch"}
@@ -174,7 +175,7 @@ def test_a_map_that_is_blind_to_fakes_is_left_out() -> None:
 def looks(logits: torch.Tensor) -> Looks:
     """Of images whose other maps say nothing."""
     count = len(logits)
-    evidence = [Evidence(torch.zeros(0), torch.zeros(0), torch.zeros(0), one) for one in logits]
+    evidence = [Evidence(torch.zeros(0), torch.zeros(0), torch.zeros(0), logits=one) for one in logits]
     return Looks(torch.rand(count, 3, GRID, GRID, generator=torch.Generator().manual_seed(count)), evidence)
 
 
@@ -249,11 +250,17 @@ def test_residuals_are_whitened_by_their_own_covariance_about_each_places_mean()
 @pytest.mark.usefixtures("tiny_networks")
 def test_calibration_brings_good_images_to_one_scale() -> None:
     torch.manual_seed(0)
-    detector, told = Detector().eval(), []
+    detector, told = Detector().eval(), dict[str, list[tuple[int, int]]]()
     images = [torch.rand(1, 3, 8, 8).repeat_interleave(32, 2).repeat_interleave(32, 3) for _ in range(24)]
     fakes = judging_fakes(detector, images[12:], [], per_kind=1, seed=0)
-    calibrate(detector, images[:12], images[12:], lambda done, total: told.append((done, total)), fakes=fakes)
-    assert [done for done, _ in told] == list(range(1, told[-1][1] + 1))
+
+    def progress(stage: str, done: int, total: int, _note: str = "") -> None:
+        told.setdefault(stage, []).append((done, total))
+
+    calibrate(detector, images[:12], images[12:], progress, fakes=fakes)
+    looked = told["calibrating"]
+    assert [done for done, _ in looked] == list(range(1, looked[-1][1] + 1))
+    assert told["choosing patches"][-1] == (PatchMemory.COUNT, PatchMemory.COUNT)
     with torch.inference_mode():
         parts = torch.stack([detector.judge(image)[2] for image in images[12:]])
     assert parts.median(dim=0).values.abs().max() < 1

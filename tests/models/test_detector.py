@@ -6,6 +6,7 @@ from models.data import DataError
 from models.detector import Detector, Evidence
 from models.grid import GRID
 from models.heads import Components
+from models.memory import patches_of
 from models.method import HEADS, Method
 from models.normals import ImageFormat
 from models.train import region_words, require_shape
@@ -23,8 +24,10 @@ def detector(tiny_networks: None) -> Detector:  # noqa: ARG001
     return Detector(PLAIN).eval()
 
 
-def evidence(residuals: torch.Tensor) -> Evidence:
-    return Evidence(residuals, torch.zeros(2 * C), torch.zeros(Components.DIMENSION))
+def evidence(residuals: torch.Tensor, region: torch.Tensor) -> Evidence:
+    """Of images whose mean features and components say nothing."""
+    nothing = torch.zeros(2 * C), torch.zeros(Components.DIMENSION)
+    return Evidence(residuals, *nothing, patches_of(residuals[2:], region))
 
 
 def left_half(dtype: type, white: int) -> np.ndarray:
@@ -43,15 +46,18 @@ def test_only_the_region_of_interest_is_inspected(detector: Detector, dtype: typ
 
 def test_what_differs_outside_the_region_changes_neither_map_nor_its_score(detector: Detector) -> None:
     detector.inspect_only(left_half(np.uint8, 255))
-    quiet = evidence(torch.zeros(3, C, GRID, GRID))
-    loud = evidence(torch.zeros(3, C, GRID, GRID))
-    loud.residuals[..., GRID // 2 :] = 100
-    expected, found = (detector.distances(item.residuals) for item in (quiet, loud))
-    assert torch.equal(detector.anomaly_map(found), detector.anomaly_map(expected))
-    assert torch.equal(detector.raw_parts(loud, found), detector.raw_parts(quiet, expected))
-    loud.residuals[..., GRID // 2 - 1] = 100
-    found = detector.distances(loud.residuals)
-    assert (detector.raw_parts(loud, found)[:2] > detector.raw_parts(quiet, expected)[:2]).all()
+    same = torch.zeros(3, C, GRID, GRID)
+
+    def found(inspected: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        residuals = same.clone()
+        residuals[..., inspected] = 100
+        distances = detector.distances(residuals)
+        return detector.anomaly_map(distances), detector.raw_parts(evidence(residuals, detector.region), distances)
+
+    quiet, outside, inside = found(slice(0, 0)), found(slice(GRID // 2, GRID)), found(slice(GRID // 2 - 1, GRID))
+    assert torch.equal(outside[0], quiet[0])
+    assert torch.equal(outside[1], quiet[1])
+    assert (inside[1][:3] > quiet[1][:3]).all()
 
 
 def test_a_dim_16_bit_region_is_no_region(detector: Detector) -> None:
@@ -90,13 +96,10 @@ def test_maps_are_squashed_by_a_sigmoid_or_left_as_they_are() -> None:
 
 
 @pytest.mark.usefixtures("tiny_networks")
-@pytest.mark.parametrize("heads", [(), ("global",), ("patch", "components"), ("puad",)])
+@pytest.mark.parametrize("heads", [(), ("global",), ("patch", "components"), ("puad",), ("memory", "csda")])
 def test_only_the_heads_of_the_method_count(heads: tuple[str, ...]) -> None:
     method = Method(heads=heads)  # type: ignore[arg-type]
-    weight = Detector(method).part_weight
-    assert [part for part, value in zip(PARTS, weight, strict=True) if value] == [
-        part for part in PARTS if part in {"maps", *heads}
-    ]
+    assert Detector(method).counted_parts() == tuple(part for part in Detector.PARTS if part in {"maps", *heads})
 
 
 def test_a_part_that_does_not_count_changes_nothing(detector: Detector) -> None:
@@ -125,9 +128,11 @@ def test_an_image_gets_a_map_a_score_and_its_parts(detector: Detector) -> None:
 
 
 @pytest.mark.usefixtures("tiny_networks")
-def test_without_csda_nothing_of_it_is_there() -> None:
-    assert Detector(PLAIN).parts == PARTS
-    assert not [name for name in Detector(PLAIN).state_dict() if "csda" in name]
+@pytest.mark.parametrize("part", Detector.OPTIONAL)
+def test_of_a_part_that_the_method_does_without_nothing_is_there(part: str) -> None:
+    detector = Detector(Method(heads=tuple(head for head in HEADS if head != part)))
+    assert detector.parts == tuple(other for other in Detector.PARTS if other != part)
+    assert not [name for name in detector.state_dict() if name.startswith(part)]
 
 
 @pytest.mark.usefixtures("tiny_networks")
@@ -148,20 +153,34 @@ def test_with_csda_all_else_is_as_without() -> None:
 
 
 @pytest.mark.usefixtures("tiny_networks")
-def test_csda_that_does_not_count_can_be_taken_out() -> None:
+@pytest.mark.parametrize("idle", [{"csda"}, {"memory"}, {"memory", "csda"}])
+def test_parts_that_do_not_count_can_be_taken_out(idle: set[str]) -> None:
     torch.manual_seed(0)
     detector = Detector().eval()
-    detector.part_mean.copy_(torch.rand(6))
+    count = len(Detector.PARTS)
+    detector.part_mean.copy_(torch.rand(count))
+    detector.part_weight.copy_(torch.tensor([float(part not in idle) for part in Detector.PARTS]))
+    assert detector.idle_parts() == idle
+    smaller = detector.without(idle)
     image = torch.rand(1, 3, 256, 256)
-    assert detector.counts_csda()
-    detector.part_weight[-1] = 0
-    assert not detector.counts_csda()
-    smaller = detector.without_csda()
     with torch.inference_mode():
-        (grid_map, score, _), expected = smaller.judge(image), detector.judge(image)
+        (grid_map, score, parts), expected = smaller.judge(image), detector.judge(image)
     assert torch.equal(grid_map, expected[0])
-    assert score == expected[1]
-    assert (smaller.csda, smaller.method, smaller.training) == (None, PLAIN, False)
+    assert torch.allclose(score, expected[1])
+    assert dict(zip(smaller.parts, parts.tolist(), strict=True)).items() <= (
+        dict(zip(detector.parts, expected[2].tolist(), strict=True)).items()
+    )
+    assert [part is None for part in (smaller.memory, smaller.csda)] == ["memory" in idle, "csda" in idle]
+    assert smaller.method == Method(heads=tuple(head for head in HEADS if head not in idle))
+    assert not smaller.training
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_csda_that_counts_in_the_map_alone_is_not_idle() -> None:
+    detector = Detector()
+    detector.part_weight[-1] = 0
+    detector.map_weight[-1] = 1
+    assert not detector.idle_parts()
 
 
 @pytest.mark.usefixtures("tiny_networks")

@@ -39,3 +39,4 @@ def use_tiny_networks(patch: pytest.MonkeyPatch) -> None:
     """Let every detector that is made from now on have them, whatever its method says."""
     patch.setattr("models.detector.open_teacher", lambda _name: TinyTeacher())
     patch.setattr("models.detector.pdn", tiny_pdn)
+    patch.setattr("models.memory.PatchMemory.COUNT", 256)
