@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal, Self
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 
-from models.checkpoint import save_whole
+from models.checkpoint import load_whole, save_whole
 from models.csda_fit import CsdaSchedule
 from models.data import DataError, NormalImages
 from models.detector import Detector
@@ -92,15 +90,15 @@ class Trained:
         """Read what `save` has written.
 
         Raises:
-            DataError: there is no such file, or another version wrote it.
+            DataError: there is no such file, it is damaged, or another version wrote it.
         """
         if not path.is_file():
             raise DataError(f"{path} does not exist: `inspector train` leaves it beside the bundle it makes")
+        stored = load_whole(path)
         try:
-            stored = torch.load(path, weights_only=True)
             record = TypeAdapter(Record).validate_json(stored["record"])
             detector = Detector(record.settings.method).eval()
             detector.load_state_dict(stored["detector"])
-        except (KeyError, RuntimeError, EOFError, UnpicklingError, ValidationError) as error:
-            raise DataError(f"{path} is damaged or was written by another version: train again") from error
+        except (KeyError, RuntimeError, ValidationError) as error:
+            raise DataError(f"{path} was written by another version: train again") from error
         return cls(detector, record)
