@@ -19,9 +19,9 @@ from rich.text import Text
 
 from inspector.camera import Camera, Event, Outage, open_camera
 from inspector.camera.genicam import GenicamFeed
+from inspector.camera.settings import CameraConfig, GenicamCamera
 from inspector.inspection import Frame, Image
 from inspector.quality import quality_of
-from inspector.station import CameraConfig, GenicamCamera
 
 if TYPE_CHECKING:
     from inspector.camera.discovery import Identity

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.live import Live
 
 from inspector.camera import open_camera
+from inspector.camera.settings import CameraConfig, GenicamCamera, VideoCamera
 from inspector.cameras import Meter, drawn
 from inspector.inspection import Frame, Image
 from inspector.quality import Screening, quality_of
-from inspector.station import CameraConfig, GenicamCamera, VideoCamera
 
 
 @dataclass

@@ -17,13 +17,14 @@ from typing import Self
 from inspector.bundle import Bundle, BundleError, load_bundle
 from inspector.bus import BusError
 from inspector.camera import IDLE_S, Trigger
+from inspector.camera.settings import FolderCamera
 from inspector.control import Answer, Changed, ControlClient, NotDoneError
 from inspector.engine import Engine, EngineError, open_engine
 from inspector.heartbeat import Job
 from inspector.inspection import Frame, Image, RecipeId, Refusal
 from inspector.journal import Activation, Journal, JournalError, last_recipe
 from inspector.messages import utc_text
-from inspector.station import FolderCamera, Recipe, Station, StationError, recipe_of
+from inspector.station import Recipe, Station, StationError, recipe_of
 
 ACTIVATE_WITHIN_S = 5.0  # a change is on disk, or is none
 THERE_WITHIN_S = 2.0

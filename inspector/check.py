@@ -11,7 +11,8 @@ from inspector.camera import IDLE_S, CameraError, Outage, open_camera
 from inspector.engine import EngineError, open_engine
 from inspector.engine.onnxruntime import fit
 from inspector.inspection import Frame
-from inspector.station import Recipe, Station, StationError, load_station
+from inspector.station import Recipe, Station, StationError
+from inspector.station_file import load_station
 
 FRAME_WITHIN_S = 5.0
 

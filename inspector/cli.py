@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from inspector import learning, looking
+from inspector import judging, learning, looking
 from inspector.command import JsonFile, make_parent, plainly
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(looking.app)  # without a name: its commands are this one's, after those below
 app.add_typer(learning.app)
+app.add_typer(judging.app)
 
 STATION = "Station"
 
@@ -61,7 +62,7 @@ def run(
     import logging
 
     from inspector.run import run as run_station
-    from inspector.station import load_station
+    from inspector.station_file import load_station
 
     faulthandler.enable(sys.__stderr__ or 2)  # the watchdog's SIGABRT then says where it hung
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -74,7 +75,7 @@ def run(
 def watch(station: StationFile = DEFAULT_STATION) -> None:
     """Show the verdicts of a running station, a line each, until Ctrl-C."""
     from inspector.service import stop_signals
-    from inspector.station import load_station
+    from inspector.station_file import load_station
     from inspector.watch import watch as watch_station
 
     with stop_signals() as stop:
@@ -94,7 +95,7 @@ def recipe(
     No part is inspected meanwhile. When the recipe is refused, the old one stays active; the exit code is 1.
     """
     from inspector.changeover import ask_station
-    from inspector.station import load_station
+    from inspector.station_file import load_station
 
     loaded = load_station(station)
     if number is None:
@@ -137,7 +138,8 @@ app.add_typer(bus_app, name="bus", rich_help_panel=STATION)
 def bus_key(station: StationFile = DEFAULT_STATION) -> None:
     """Make the pair of keys that curve.private_key names, once, and the folder of the clients' keys."""
     from inspector.curve import create_keys
-    from inspector.station import curve_of, load_station
+    from inspector.station import curve_of
+    from inspector.station_file import load_station
 
     curve = curve_of(load_station(station))
     public = create_keys(curve.private_key)
@@ -156,7 +158,8 @@ def bus_client(
     Of a client that has a pair already, copy NAME.key to the folder curve.clients instead.
     """
     from inspector.curve import allow_client
-    from inspector.station import curve_of, load_station
+    from inspector.station import curve_of
+    from inspector.station_file import load_station
 
     secret = allow_client(curve_of(load_station(station)), name)
     typer.echo(f"move {secret} to the client, with the station's public key; here it is not needed")
@@ -181,7 +184,7 @@ def plc(context: typer.Context, station: StationFile = DEFAULT_STATION) -> None:
 
     from inspector.plc.bridge import Bridge
     from inspector.service import stop_signals
-    from inspector.station import load_station
+    from inspector.station_file import load_station
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with stop_signals() as stop, Bridge(load_station(station)) as bridge:
@@ -193,7 +196,7 @@ def plc(context: typer.Context, station: StationFile = DEFAULT_STATION) -> None:
 def plc_check(station: StationFile = DEFAULT_STATION) -> None:
     """Read both blocks, from the running bridge or out of the PLC, and print what they mean; nothing is written."""
     from inspector.plc.monitor import read_once, table_of
-    from inspector.station import load_station
+    from inspector.station_file import load_station
 
     Console().print(table_of(*read_once(load_station(station))))
 
@@ -207,7 +210,7 @@ def plc_monitor(
     """Show both blocks live, from the running bridge or out of the PLC, until Ctrl-C; nothing is written."""
     from inspector.plc.monitor import monitor
     from inspector.service import stop_signals
-    from inspector.station import load_station
+    from inspector.station_file import load_station
 
     with stop_signals() as stop:
         monitor(load_station(station), Console(), stop, seconds)
@@ -223,7 +226,8 @@ def plc_certificate(
     import socket
 
     from inspector.plc.opcua_certificates import create_certificate
-    from inspector.station import load_station, opcua_of
+    from inspector.station import opcua_of
+    from inspector.station_file import load_station
 
     settings = opcua_of(load_station(station))
     if settings.certificate is None or settings.private_key is None:
@@ -242,7 +246,8 @@ def plc_user(
 ) -> None:
     """Let somebody in over OPC UA, or give another role or password; the password is asked for."""
     from inspector.plc.opcua_users import Role, add_user
-    from inspector.station import load_station, opcua_of
+    from inspector.station import opcua_of
+    from inspector.station_file import load_station
 
     settings = opcua_of(load_station(station))
     if settings.users is None:
@@ -274,7 +279,7 @@ def mqtt(context: typer.Context, station: StationFile = DEFAULT_STATION) -> None
 
     from inspector.mqtt.reporter import Reporter
     from inspector.service import stop_signals
-    from inspector.station import load_station
+    from inspector.station_file import load_station
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with stop_signals() as stop, Reporter(load_station(station)) as reporter:
@@ -286,7 +291,7 @@ def mqtt(context: typer.Context, station: StationFile = DEFAULT_STATION) -> None
 def mqtt_check(station: StationFile = DEFAULT_STATION) -> None:
     """Try the broker as inspector mqtt does, beside it, and print what it says; the exit code is 2 when it says no."""
     from inspector.mqtt.check import check_broker
-    from inspector.station import load_station
+    from inspector.station_file import load_station
 
     Console().print(check_broker(load_station(station)))
 

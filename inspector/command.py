@@ -76,8 +76,8 @@ def _known_errors() -> tuple[type[Exception], ...]:
         ImageFileError, JournalError, MessageError, MqttError, PlcPortError, StationError, BundleError, CameraError,
         EngineError, BusError, CurveError, BenchError, DemoError, OSError,
     )  # fmt: skip
-    if "inspector.stress" in sys.modules:
-        from inspector.stress import StressError
+    if "inspector.stress.rig" in sys.modules:
+        from inspector.stress.rig import StressError
 
         known += (StressError,)
     if "inspector.plc.campaign_station" in sys.modules:

@@ -17,11 +17,13 @@ from inspector.bus import Gap, Subscriber
 from inspector.camera import CameraError
 from inspector.camera.gentl import producer_file
 from inspector.camera.gentl.stage import Stage
+from inspector.camera.settings import GenicamCamera
 from inspector.camera.simulator import SimulatedLine
 from inspector.inspection import Verdict
 from inspector.messages import Result
 from inspector.simulate import pass_by
-from inspector.station import GenicamCamera, Station, load_station
+from inspector.station import Station
+from inspector.station_file import load_station
 from inspector.watch import verdict_line
 
 POLL_MS = 200

@@ -1,26 +1,17 @@
-"""The commands that learn and judge. Bodies import lazily: `--help` needs no torch."""
+"""The commands that learn. Bodies import lazily: `--help` needs no torch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from inspector.command import JsonFile, make_parent, plainly
-from inspector.terminal import Bars, progress_bars, show_bundle, show_figures, show_notes
-
-if TYPE_CHECKING:
-    from inspector.bundle import Bundle
-    from models.data import Image as DataImage
-    from models.evaluate import Predict
-    from models.evaluation import Evaluation
+from inspector.command import make_parent, plainly
+from inspector.judging import LEARNING, Dataset, judge
+from inspector.terminal import progress_bars, show_bundle, show_figures, show_notes
 
 app = typer.Typer()
-
-LEARNING = "Learning"
 
 
 class Budget(StrEnum):
@@ -46,8 +37,6 @@ class PdnSize(StrEnum):
     MEDIUM = "medium"
 
 
-Dataset = Annotated[Path, typer.Argument(help="folder in the MVTec or LOCO layout", exists=True, file_okay=False)]
-BundleFolder = Annotated[Path, typer.Argument(help="folder of the trained model")]
 FalseReject = Annotated[
     float, typer.Option("--false-reject", help="share of good parts that may be rejected", min=0.0001, max=0.5)
 ]
@@ -340,106 +329,6 @@ def export(
     show_bundle(bundle)
 
 
-@app.command(rich_help_panel=LEARNING, epilog="Example: inspector evaluate kit_tray.bundle images/kit_tray --report r")
-@plainly
-def evaluate(
-    bundle: BundleFolder,
-    dataset: Dataset,
-    json: JsonFile = None,
-    maps: Annotated[Path | None, typer.Option(help="write a float32 TIFF for every image there")] = None,
-    report: Annotated[Path | None, typer.Option(help="write a page with histograms and pictures there")] = None,
-) -> None:
-    """Judge a bundle on DATASET/test with DATASET/ground_truth, by the engine that a station runs."""
-    from inspector.bundle import load_bundle
-
-    loaded = load_bundle(bundle)
-    make_parent(json)
-    with progress_bars() as progress:
-        figures = judge(loaded, dataset, progress, maps=maps, report=report)
-    show_figures(figures.model_dump())
-    if json:
-        json.write_text(figures.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    if report:
-        typer.echo(f"report: {report / 'report.html'}")
-
-
-@app.command(rich_help_panel=LEARNING, epilog="Example: inspector benchmark images/a images/b --json table.json")
-@plainly
-def benchmark(
-    datasets: Annotated[list[Path], typer.Argument(help="folders in the MVTec or LOCO layout", exists=True)],
-    json: Annotated[Path, typer.Option("--json", help="write the table there, row by row")],
-    methods: Annotated[str, typer.Option(help="comma-separated")] = "thumbnail,patchcore,efficientad,dfsc,inspector",
-    seeds: Annotated[int, typer.Option(help="repetitions of methods that draw lots", min=1)] = 1,
-    budget: Annotated[str, typer.Option(help="comma-separated, of demo, 5min, 20min, full")] = "20min",
-    resume: Annotated[bool, typer.Option("--resume", help="keep the rows that the JSON file has already")] = False,
-    curve: Annotated[Path | None, typer.Option(help="draw image AUROC against minutes there, a PNG")] = None,
-) -> None:
-    """Train and judge methods side by side; print a table of all, and one of every dataset's kinds of defects.
-
-    Methods: thumbnail, patchcore, csda-KIND (CSDA alone, learned from cutpaste, perlin, structural, comgen, or
-    comgen-any, which is without low-density sampling), efficientad, dfsc (as in its report, margin 0.4), dfsc-m0,
-    dfsc-m0.2, dfsc-m1, dfsc-m2, inspector (what [b]inspector train[/b] does), inspector-m0, inspector-m0.4 and
-    inspector-m1 (with that margin), inspector-cutpaste and inspector-perlin (CSDA learns from those), dfsc+heads
-    (without CSDA), inspector-pdn (with the PDN-S teacher); [b]ablation[/b] stands for the rows of the report's Table 4.
-    """
-    from models.benchmark import as_budgets
-    from models.benchmark import benchmark as compare
-    from models.method import ABLATION
-    from models.tables import as_markdown, plot_curves, types_as_markdown
-
-    names = [name.strip() for name in methods.replace("ablation", ",".join(ABLATION)).split(",")]
-    budgets = as_budgets(budget)
-    make_parent(curve)
-    with progress_bars() as progress:
-        rows = compare(datasets, names, seeds=seeds, budgets=budgets, out=json, progress=progress, resume=resume)
-    typer.echo(as_markdown(rows))
-    typer.echo("Image AUROC by kind of defect:\n")
-    typer.echo(types_as_markdown(rows))
-    if curve:
-        plot_curves(rows, curve)
-
-
 def work_folder(out: Path) -> Path:
     """Where a training keeps what it needs to go on: beside the bundle."""
     return out.with_name(f"{out.name.removesuffix('.bundle')}.training")
-
-
-def judge(
-    bundle: "Bundle", dataset: Path, progress: Bars, *, maps: Path | None = None, report: Path | None = None
-) -> "Evaluation":
-    """A bundle's figures on a dataset's test images, at its own threshold."""
-    from models.evaluate import evaluate as figures_of
-
-    with predictor(bundle) as predict:
-        return figures_of(
-            predict,
-            dataset,
-            threshold=bundle.manifest.threshold.value,
-            bundle=bundle.manifest.bundle_id,
-            maps=maps,
-            report=report,
-            progress=lambda done, total: progress("judging", done, total),
-        )
-
-
-@contextmanager
-def predictor(bundle: "Bundle") -> Iterator["Predict"]:
-    """The station's engine as `models.evaluate` takes it; images of any size, as test images are not the camera's."""
-    import time
-    from dataclasses import replace
-
-    from inspector.engine import open_engine
-    from models.data import to_uint8
-    from models.evaluate import Scored
-
-    spec = bundle.manifest.input.model_copy(update={"height": None, "width": None})
-    sizeless = replace(bundle, manifest=bundle.manifest.model_copy(update={"input": spec}))
-    with open_engine("onnxruntime-cpu", sizeless) as engine:
-
-        def predict(image: "DataImage") -> Scored:
-            started = time.perf_counter()
-            found = engine.infer(to_uint8(image, spec.bit_depth))
-            latency_ms = (time.perf_counter() - started) * 1000
-            return Scored(found.score, found.anomaly_map, found.parts, latency_ms)
-
-        yield predict

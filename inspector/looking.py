@@ -11,7 +11,7 @@ from inspector.terminal import progress_bars
 
 if TYPE_CHECKING:
     from inspector.bundle import Bundle
-    from inspector.station import CameraConfig
+    from inspector.camera.settings import CameraConfig
 
 app = typer.Typer()
 CAMERAS = "Cameras"
@@ -45,9 +45,9 @@ def cameras(
     """List the cameras that are found, or look through one of them."""
     from inspector.camera import CameraError
     from inspector.camera.discovery import apart, list_cameras
+    from inspector.camera.settings import GenicamCamera
     from inspector.cameras import show_features, show_live, table_of
     from inspector.service import stop_signals
-    from inspector.station import GenicamCamera
 
     console = Console()
     if not live and not features:
@@ -152,7 +152,7 @@ def speed(
     from tempfile import TemporaryDirectory
 
     from inspector.bundle import load_bundle
-    from inspector.stress import speed as measure
+    from inspector.stress.speed import speed as measure
 
     make_parent(json)
     with TemporaryDirectory(prefix="inspector-stress-") as folder, progress_bars() as progress:
@@ -165,7 +165,7 @@ def speed(
 @plainly
 def soak(frames: Annotated[int, typer.Option(help="how many", min=2000)] = 200_000, json: JsonOut = None) -> None:
     """Run for long: some frames are lost or incomplete, every one is accounted for, and memory must stay flat."""
-    from inspector.stress import soak as measure
+    from inspector.stress.soak import soak as measure
 
     make_parent(json)
     with progress_bars() as progress:
@@ -177,7 +177,7 @@ def soak(frames: Annotated[int, typer.Option(help="how many", min=2000)] = 200_0
 @plainly
 def loss(cycles: Annotated[int, typer.Option(help="how many losses", min=4)] = 100, json: JsonOut = None) -> None:
     """Lose the camera and get it back: unplugged, stalled, hanging, crashed in turn. No verdict may be invented."""
-    from inspector.stress import loss as measure
+    from inspector.stress.loss import loss as measure
 
     make_parent(json)
     with progress_bars() as progress:
@@ -226,7 +226,7 @@ def plc_faults(
 
 def _untrained(folder: Path) -> "Bundle":
     from export.untrained import untrained_bundle
-    from inspector.stress import HEIGHT, WIDTH
+    from inspector.stress.rig import HEIGHT, WIDTH
 
     return untrained_bundle(folder, height=HEIGHT, width=WIDTH)
 
@@ -241,7 +241,8 @@ def _print_json(rows: list[dict[str, object]], file: Path | None) -> None:
 
 
 def _producer(station: Path | None, producer: Path | None) -> Path | None:
-    from inspector.station import GenicamCamera, load_station
+    from inspector.camera.settings import GenicamCamera
+    from inspector.station_file import load_station
 
     camera = load_station(station).camera if station and producer is None else None
     return camera.producer if isinstance(camera, GenicamCamera) else producer
@@ -251,7 +252,8 @@ def _camera(
     station: Path | None, *, producer: Path | None, serial: str | None, usb: int | None, video: Path | None
 ) -> "CameraConfig":
     """The camera that the options name; without any, that of the station's file."""
-    from inspector.station import FolderCamera, GenicamCamera, VideoCamera, load_station
+    from inspector.camera.settings import FolderCamera, GenicamCamera, VideoCamera
+    from inspector.station_file import load_station
 
     if usb is not None:
         return VideoCamera(kind="video", device=usb)

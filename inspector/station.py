@@ -1,20 +1,17 @@
-"""station.toml becomes a frozen Station, or an error that names the file and the key. Knows no device."""
+"""What a station is: its camera, engine, recipes, bus, PLC and journal. Reads no file, and knows no device."""
 
 import ipaddress
-import tomllib
-from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from inspector.mqtt.settings import MqttSettings, SparkplugSettings
+from inspector.camera.settings import CameraConfig
+from inspector.mqtt.settings import MqttSettings
 from inspector.plc.client_settings import ClientSettings, EthernetIpSettings, ModbusClientSettings, S7Settings
 from inspector.plc.opcua_settings import OpcUaSettings
+from inspector.table import BesideFile, Table, beside
 
-SIMULATED_PRODUCER = Path("simulator")  # stands for the GenTL producer that comes with Inspector
 EngineName = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
 
 
@@ -22,117 +19,18 @@ class StationError(Exception):
     """The station file is wrong; the text names the file, every key at fault, and what to do."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class FolderCamera(_Frozen):
-    """Replays a folder of images."""
-
-    kind: Literal["folder"] = Field(title="Kind", description="replays images from a folder")
-    folder: Path = Field(title="Folder", description="of png, jpg, bmp or tif images, replayed sorted by name")
-    rate_hz: float | None = Field(None, gt=0, title="Rate", description="parts a second; absent: as fast as it goes")
-    loop: bool = Field(False, title="Loop", description="start again after the last image instead of ending")
-    trigger: Literal["free-run", "software"] = Field(
-        "free-run", title="Trigger", description="software: an image for each part that the PLC announces"
-    )
-
-    @field_validator("folder")
-    @classmethod
-    def _beside_the_file(cls, folder: Path, info: ValidationInfo) -> Path:
-        return _beside(folder, info)
-
-
-class SimulatedCamera(_Frozen):
-    """The rendered demo line, for a station without a camera."""
-
-    kind: Literal["simulator"] = Field(title="Kind", description="renders the demo product")
-    rate_hz: float = Field(2.0, gt=0, title="Rate", description="parts a second")
-    fault_rate: float = Field(0.2, ge=0, le=1, title="Fault rate", description="share of anomalous parts")
-    seed: int = Field(0, ge=0, title="Seed", description="the same seed renders the same parts")
-    parts: int | None = Field(None, gt=0, title="Parts", description="end after so many parts; absent: never")
-
-
-class GenicamCamera(_Frozen):
-    """An industrial camera behind its maker's GenTL producer, or the simulated one."""
-
-    kind: Literal["genicam"]
-    producer: Path | None = Field(
-        None,
-        title="Producer",
-        description=".cti file of the camera's maker, or simulator; absent: GENICAM_GENTL64_PATH",
-    )
-    serial: str | None = Field(None, title="Serial number", description="of the camera; absent: the only one there is")
-    user_id: str | None = Field(None, title="User id", description="the name that somebody gave to the camera")
-    ip: str | None = Field(None, title="IP address", description="of a network camera")
-    trigger: Literal["hardware", "software", "free-run"] = Field(
-        "hardware", title="Trigger", description="what exposes a part: an input line, the station, the camera itself"
-    )
-    trigger_line: str = Field("Line0", title="Trigger line", description="the camera's input, its TriggerSource")
-    rate_hz: float | None = Field(
-        None,
-        gt=0,
-        title="Rate",
-        description="parts a second, triggered or in free run; absent: as they are asked for",
-    )
-    timeout_ms: float = Field(
-        1000, gt=0, title="Time-out", description="a frame that comes later after its trigger is lost"
-    )
-    region: tuple[int, int, int, int] | None = Field(
-        None, title="Region", description="x, y, width, height in pixels of the sensor; absent: as the camera has it"
-    )
-    buffers: int = Field(8, ge=2, le=256, title="Buffers", description="frames that wait while the station is busy")
-    features: dict[str, bool | int | float | str] = Field(
-        default_factory=dict, title="Features", description="the camera's settings by their SFNC names"
-    )
-
-    @field_validator("producer")
-    @classmethod
-    def _beside_the_file(cls, producer: Path | None, info: ValidationInfo) -> Path | None:
-        return producer if producer in {None, SIMULATED_PRODUCER} else _beside(producer, info)
-
-
-class VideoCamera(_Frozen):
-    """A video file, or an ordinary USB camera: to try things at a desk."""
-
-    kind: Literal["video"]
-    file: Path | None = Field(None, title="File", description="video to replay")
-    device: int | None = Field(None, ge=0, title="Device", description="number of the USB camera, 0 is the first")
-    rate_hz: float | None = Field(None, gt=0, title="Rate", description="frames a second; absent: the source's own")
-    loop: bool = Field(False, title="Loop", description="start the file again after its last frame")
-
-    @field_validator("file")
-    @classmethod
-    def _beside_the_file(cls, file: Path | None, info: ValidationInfo) -> Path | None:
-        return None if file is None else _beside(file, info)
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "VideoCamera":
-        if (self.file is None) == (self.device is None):
-            raise ValueError("a video camera needs either file or device")
-        return self
-
-
-CameraConfig = GenicamCamera | VideoCamera | FolderCamera | SimulatedCamera
-
-
-class Recipe(_Frozen):
+class Recipe(Table):
     """What is inspected, and how strictly."""
 
     name: str = Field(min_length=1, title="Name", description="of the product, as results carry it")
-    bundle: Path = Field(title="Bundle", description="folder of the trained model")
+    bundle: BesideFile = Field(title="Bundle", description="folder of the trained model")
     number: int = Field(1, ge=1, le=65535, title="Number", description="of the recipe, as the PLC reads it")
     threshold: float | None = Field(
         None, title="Threshold", description="reject when score > threshold; absent: the bundle's own"
     )
 
-    @field_validator("bundle")
-    @classmethod
-    def _beside_the_file(cls, bundle: Path, info: ValidationInfo) -> Path:
-        return _beside(bundle, info)
 
-
-class Bus(_Frozen):
+class Bus(Table):
     """Where the station publishes and is asked: an ipc:// path, or tcp:// with [curve]."""
 
     result: str = Field(title="Results", description="endpoint of every verdict")
@@ -146,7 +44,7 @@ class Bus(_Frozen):
     def _local_endpoint(cls, endpoint: str, info: ValidationInfo) -> str:
         transport, _, address = endpoint.partition("://")
         if transport == "ipc" and address:
-            return f"ipc://{_beside(Path(address), info)}"
+            return f"ipc://{beside(Path(address), info)}"
         host, _, port = address.rpartition(":")
         if transport == "tcp" and _is_address(host.strip("[]")) and port.isdigit():
             return endpoint
@@ -161,18 +59,13 @@ class Bus(_Frozen):
         return self
 
 
-class Curve(_Frozen):
+class Curve(Table):
     """Who may reach the endpoints with tcp://."""
 
-    private_key: Path = Field(
+    private_key: BesideFile = Field(
         title="Private key", description="NAME.key_secret, made by inspector bus key; its owner's alone"
     )
-    clients: Path = Field(title="Clients", description="folder with the public keys of those that may connect")
-
-    @field_validator("private_key", "clients")
-    @classmethod
-    def _beside_the_file(cls, path: Path, info: ValidationInfo) -> Path:
-        return _beside(path, info)
+    clients: BesideFile = Field(title="Clients", description="folder with the public keys of those that may connect")
 
 
 _PORTS = {"modbus": 502, "opcua": 4840, "modbus-client": 502, "s7": 102, "ethernet-ip": 44818}
@@ -185,7 +78,7 @@ _SAYS = {
 }
 
 
-class Plc(_Frozen):
+class Plc(Table):
     """How the line's PLC talks to the station."""
 
     protocol: Literal["modbus", "opcua", "modbus-client", "s7", "ethernet-ip"] = Field(
@@ -233,7 +126,7 @@ class Plc(_Frozen):
         return self.port or _PORTS[self.protocol]
 
 
-class Station(_Frozen):
+class Station(Table):
     """One camera, one engine, one recipe: everything that `inspector run` needs to know."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", title="Name", description="of the station, as messages carry it")
@@ -250,17 +143,12 @@ class Station(_Frozen):
     expose_within_ms: float = Field(
         100, gt=0, title="Exposure", description="a part exposed later than this after its trigger is not inspected"
     )
-    journal: Path = Field(title="Journal", description="SQLite file of every decision")
+    journal: BesideFile = Field(title="Journal", description="SQLite file of every decision")
     plc: Plc | None = Field(None, title="PLC", description="absent: no PLC is served")
     mqtt: MqttSettings | None = Field(None, title="MQTT", description="absent: nothing is reported to a broker")
     curve: Curve | None = Field(
         None, title="CURVE", description="who may reach tcp:// endpoints; absent: there are none"
     )
-
-    @field_validator("journal")
-    @classmethod
-    def _beside_the_file(cls, journal: Path, info: ValidationInfo) -> Path:
-        return _beside(journal, info)
 
     @model_validator(mode="after")
     def _triggers_are_seen_in_time(self) -> "Station":
@@ -357,125 +245,9 @@ def mqtt_of(station: Station) -> MqttSettings:
     return station.mqtt
 
 
-def load_station(path: Path) -> Station:
-    """Read station.toml; relative paths in it are relative to its folder.
-
-    Without a `[bus]` the endpoints are in `runs/NAME/` beside the file, or in `/run/inspector/NAME/` for a file under
-    `/etc`, where nothing may be written.
-
-    Raises:
-        StationError: the file cannot be read, or keys are wrong: all of them are named.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        raw = tomllib.loads(text)
-    except OSError as error:
-        raise StationError(f"{path}: cannot be read ({error.strerror}): name the file with --station") from error
-    except ValueError as error:
-        raise StationError(f"{path}: is not valid TOML: {error}") from error
-    folder = path.absolute().parent
-    bus = raw.get("bus", {})
-    if isinstance(bus, dict):
-        raw["bus"] = _default_bus(folder, str(raw.get("name"))) | bus
-    raw.setdefault("journal", str(_default_journal(folder, str(raw.get("name")))))
-    try:
-        return Station.model_validate(raw, context={"folder": folder})
-    except ValidationError as error:
-        lines = [_explain(path, text, raw, details) for details in error.errors()]
-        raise StationError("\n".join(lines)) from error
-
-
-def _beside(path: Path, info: ValidationInfo) -> Path:
-    folder = info.context["folder"] if info.context else Path.cwd()
-    return Path(folder, path.expanduser())
-
-
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
         return False
     return True
-
-
-def _default_bus(folder: Path, name: str) -> dict[str, str]:
-    run = Path("/run/inspector") if folder.is_relative_to("/etc") else folder / "runs"
-    return {topic: f"ipc://{run / name / topic}" for topic in Bus.model_fields}
-
-
-def _default_journal(folder: Path, name: str) -> Path:
-    kept = Path("/var/lib/inspector") if folder.is_relative_to("/etc") else folder / "runs"
-    return kept / name / "journal.sqlite"
-
-
-def _explain(path: Path, text: str, raw: dict[str, object], details: ErrorDetails) -> str:
-    keys = list(_keys(details["loc"], raw))
-    line = _line_of(text, keys)
-    where = f" (line {line})" if line else ""
-    return f"{path}: {'.'.join(keys) or 'station'}: {_problem(details, keys)}{where}"
-
-
-def _keys(loc: tuple[int | str, ...], raw: dict[str, object]) -> Iterator[str]:
-    """Pydantic's location without the name of the union's member, which is no key of the file."""
-    camera = raw.get("camera")
-    member = camera.get("kind") if isinstance(camera, dict) else None
-    for index, part in enumerate(loc):
-        if not (index == 1 and loc[0] == "camera" and part == member):
-            yield str(part)
-
-
-def _problem(details: ErrorDetails, keys: list[str]) -> str:
-    kind = details["type"]
-    if kind == "extra_forbidden":
-        return f"is not a known key{_suggestion(keys)}"
-    if kind == "missing":
-        return "is missing"
-    if kind == "union_tag_not_found":
-        return 'kind is missing: set kind = "genicam", "video", "folder" or "simulator"'
-    if kind == "string_pattern_mismatch":
-        return f"may hold only letters, digits, - and _ (got {details['input']!r})"
-    message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    given = details["input"]
-    return message if isinstance(given, dict) else f"{message} (got {given!r})"
-
-
-def _suggestion(keys: list[str]) -> str:
-    models: dict[str, tuple[type[BaseModel], ...]] = {
-        "": (Station,),
-        "camera": (GenicamCamera, VideoCamera, SimulatedCamera, FolderCamera),
-        "recipe": (Recipe,),
-        "recipes": (Recipe,),
-        "bus": (Bus,),
-        "plc": (Plc,),
-        "plc.opcua": (OpcUaSettings,),
-        "mqtt": (MqttSettings,),
-        "mqtt.sparkplug": (SparkplugSettings,),
-        "curve": (Curve,),
-        "plc.modbus_client": (ModbusClientSettings,),
-        "plc.s7": (S7Settings,),
-        "plc.ethernet_ip": (EthernetIpSettings,),
-    }
-    table = ".".join(key for key in keys[:-1] if not key.isdigit())
-    known = [field for model in models[table] for field in model.model_fields]
-    close = get_close_matches(keys[-1], known, n=1)
-    return f": did you mean {close[0]}?" if close else f": remove it (known are {', '.join(dict.fromkeys(known))})"
-
-
-def _line_of(text: str, keys: list[str]) -> int | None:
-    """The line that sets the key, counted from 1; None where it is not written plainly or not at all."""
-    table: list[str] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        plain = line.strip()
-        if plain.startswith("["):
-            name = plain.split("]")[0].strip("[ ")
-            table = name.split(".")
-            if plain.startswith("[["):  # one of several: they are counted from 0
-                seen[name] = seen.get(name, -1) + 1
-                table.append(str(seen[name]))
-            found = table
-        else:
-            found = [*table, plain.partition("=")[0].strip()]
-        if keys and found == keys:
-            return number
-    return None

@@ -7,8 +7,8 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from inspector.camera.settings import CameraConfig, FolderCamera, GenicamCamera, VideoCamera
 from inspector.inspection import NO_RECIPE, Frame, Image, RecipeId
-from inspector.station import CameraConfig, FolderCamera, GenicamCamera, VideoCamera
 
 IDLE_S = 0.1
 MOST_LOST = 1000  # parts in one gap; more is no gap but a camera that counts wrongly

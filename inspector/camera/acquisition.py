@@ -16,8 +16,8 @@ import numpy as np
 
 from inspector.camera import IDLE_S, MOST_LOST, CameraError
 from inspector.camera.pixels import PixelFormatError
+from inspector.camera.settings import GenicamCamera
 from inspector.camera.words import Away, Idle, Link, Missing, Opening, Picture, Stale, StopAsked
-from inspector.station import GenicamCamera
 
 if TYPE_CHECKING:
     from inspector.camera.device import Device, Grab

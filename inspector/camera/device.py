@@ -21,8 +21,8 @@ from inspector.camera import CameraError, features
 from inspector.camera.clock import CameraClock
 from inspector.camera.discovery import GENICAM_ERRORS, Found, asked, producer_files
 from inspector.camera.pixels import FORMATS, to_image
+from inspector.camera.settings import GenicamCamera
 from inspector.inspection import Image
-from inspector.station import GenicamCamera
 
 CHUNKS = ("FrameID", "ExposureTime")
 LATCHES = (  # SFNC 2 counts nanoseconds, GigE Vision 1 ticks

@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from harvesters.core import Harvester
 
 from inspector.camera import CameraError, features
-from inspector.station import SIMULATED_PRODUCER, GenicamCamera
+from inspector.camera.settings import SIMULATED_PRODUCER, GenicamCamera
 
 SEARCH_PATH = "GENICAM_GENTL64_PATH"
 GENICAM_ERRORS = (gentl.GenericException, genapi.GenericException)

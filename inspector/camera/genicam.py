@@ -17,6 +17,7 @@ from typing import Self
 
 from inspector.camera import IDLE_S, NO_PICTURE, CameraError, Event, Outage, Trigger
 from inspector.camera.acquisition import acquire
+from inspector.camera.settings import GenicamCamera
 from inspector.camera.words import (
     Away,
     Command,
@@ -34,7 +35,6 @@ from inspector.camera.words import (
     image_in,
 )
 from inspector.inspection import Frame, Image
-from inspector.station import GenicamCamera
 
 SILENT_S = 1.0  # after which the camera counts as away
 HANGING_S = 5.0  # after which the acquisition process is killed; a network camera's own time-outs are shorter

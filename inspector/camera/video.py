@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from inspector.camera import IDLE_S, CameraError, Event, Outage, Untriggered, idle_until
+from inspector.camera.settings import VideoCamera
 from inspector.inspection import Frame, Image
-from inspector.station import VideoCamera
 
 REOPEN_S = 1.0  # between two attempts to find a USB camera again
 

@@ -1,8 +1,8 @@
 """The `[mqtt]` table of station.toml. Reads no file that it names, and needs no MQTT library."""
 
-from pathlib import Path
+from pydantic import Field, field_validator, model_validator
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from inspector.table import BesideFile, Table
 
 _OWN_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 _WILD = frozenset("+#\0")
@@ -14,10 +14,8 @@ def _topic_level(level: str | None) -> str | None:
     return level
 
 
-class SparkplugSettings(BaseModel):
+class SparkplugSettings(Table):
     """The station as a Sparkplug B edge node."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     group: str = Field(title="Group", description="Sparkplug group id: the line or the plant")
     node: str | None = Field(None, title="Node", description="Sparkplug edge node id; absent: the station's name")
@@ -28,23 +26,23 @@ class SparkplugSettings(BaseModel):
     _levels = field_validator("group", "node", "primary_host")(_topic_level)
 
 
-class MqttSettings(BaseModel):
+class MqttSettings(Table):
     """Which broker hears of the station, and how it lets the station in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = Field(min_length=1, title="Host", description="name or address of the broker")
     port: int | None = Field(None, ge=1, le=65535, title="Port", description="absent: 1883, or 8883 with tls")
     tls: bool = Field(False, title="TLS", description="encrypts, and verifies who the broker is")
-    ca: Path | None = Field(
+    ca: BesideFile | None = Field(
         None, title="CA", description="PEM file of the authority that signed the broker's certificate; absent: system's"
     )
-    certificate: Path | None = Field(
+    certificate: BesideFile | None = Field(
         None, title="Certificate", description="the station's own, PEM, for brokers that ask"
     )
-    private_key: Path | None = Field(None, title="Private key", description="of the certificate, PEM, for this user")
+    private_key: BesideFile | None = Field(
+        None, title="Private key", description="of the certificate, PEM, for this user"
+    )
     username: str | None = Field(None, min_length=1, title="User name", description="absent: the station gives no name")
-    password_file: Path | None = Field(
+    password_file: BesideFile | None = Field(
         None, title="Password", description="file whose first line is the password, readable by this user alone"
     )
     client_id: str | None = Field(
@@ -64,12 +62,6 @@ class MqttSettings(BaseModel):
     sparkplug: SparkplugSettings | None = Field(
         None, title="Sparkplug", description="absent: plain MQTT 5 alone is published"
     )
-
-    @field_validator("ca", "certificate", "private_key", "password_file")
-    @classmethod
-    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        folder = info.context["folder"] if info.context else Path.cwd()
-        return None if path is None else Path(folder, path.expanduser())
 
     @field_validator("topic")
     @classmethod

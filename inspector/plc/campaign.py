@@ -33,7 +33,8 @@ from inspector.plc.campaign_station import (
 from inspector.plc.campaign_world import CannotHereError, JumpingClock, SmallDisk
 from inspector.plc.modbus_plc import ModbusPlc
 from inspector.plc.twin import S_ENTERED, S_WAITING, Settings, Twin, TwinOutputs
-from inspector.station import load_station, plc_of
+from inspector.station import plc_of
+from inspector.station_file import load_station
 
 Result = TypeVar("Result")
 Progress = Callable[[str, int, int], None]

@@ -30,7 +30,8 @@ from inspector.journal import Journal
 from inspector.plc.belt import Part
 from inspector.run import inspect
 from inspector.service import Service, stop_signals
-from inspector.station import Station, load_station
+from inspector.station import Station
+from inspector.station_file import load_station
 
 SIDE = 256
 DEADLINE_MS = 10_000  # the station's; the PLC has its own

@@ -2,18 +2,17 @@
 
 import re
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from inspector.plc.registers import INPUT_REGISTERS, OUTPUT_REGISTERS
+from inspector.table import Table
 
 _WORD = 2  # bytes
 _TAG = re.compile(r"(Program:[A-Za-z_]\w*\.)?[A-Za-z_]\w*", re.ASCII)
 
 
-class ClientSettings(BaseModel):
+class ClientSettings(Table):
     """What all of them have."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     poll_ms: float = Field(
         10,

@@ -1,26 +1,27 @@
 """The `[plc.opcua]` table of station.toml. Reads no file that it names."""
 
 import socket
-from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
+
+from inspector.table import BesideFile, Table
 
 _ENCRYPTION = ("certificate", "private_key", "trusted", "users")
 
 
-class OpcUaSettings(BaseModel):
+class OpcUaSettings(Table):
     """Who may connect to the station's OPC UA server, and what it shows besides its variables."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    certificate: Path | None = Field(
+    certificate: BesideFile | None = Field(
         None, title="Certificate", description="the station's own, .der or .pem; absent: nothing is encrypted"
     )
-    private_key: Path | None = Field(None, title="Private key", description="of the certificate, .pem, for this user")
-    trusted: Path | None = Field(
+    private_key: BesideFile | None = Field(
+        None, title="Private key", description="of the certificate, .pem, for this user"
+    )
+    trusted: BesideFile | None = Field(
         None, title="Trusted", description="folder with the certificates of the clients that may connect"
     )
-    users: Path | None = Field(None, title="Users", description="file of names, roles and hashed passwords")
+    users: BesideFile | None = Field(None, title="Users", description="file of names, roles and hashed passwords")
     anonymous: bool = Field(
         False, title="Anonymous", description="lets everybody read, unencrypted and without a name; nobody writes so"
     )
@@ -30,17 +31,11 @@ class OpcUaSettings(BaseModel):
         title="Application URI",
         description="names this server in the whole plant, and in its certificate; absent: made of the host's name",
     )
-    machine_vision: Path | None = Field(
+    machine_vision: BesideFile | None = Field(
         None,
         title="Machine vision",
         description="folder with Opc.Ua.MachineVision.NodeSet2.xml (OPC 40100-1); absent: the plain variables alone",
     )
-
-    @field_validator("certificate", "private_key", "trusted", "users", "machine_vision")
-    @classmethod
-    def _beside_the_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        folder = info.context["folder"] if info.context else Path.cwd()
-        return None if path is None else Path(folder, path.expanduser())
 
     @model_validator(mode="after")
     def _somebody_can_connect(self) -> "OpcUaSettings":

@@ -13,8 +13,8 @@ import pytest
 from inspector.camera import CameraError
 from inspector.camera.acquisition import MOST_UNREADABLE, FrameIds, _stream
 from inspector.camera.pixels import PixelFormatError
+from inspector.camera.settings import GenicamCamera
 from inspector.camera.words import Idle, Link, Missing, Opened, Picture, Release, Stop, StopAsked, decode_word, encode
-from inspector.station import GenicamCamera
 
 
 def lost(*ids: int | None) -> list[int]:

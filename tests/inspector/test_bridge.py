@@ -27,7 +27,8 @@ from inspector.plc import Command, Outcome, PlcInputs, Reason, StatusBit
 from inspector.plc.bridge import Bridge
 from inspector.plc.handshake import StationState
 from inspector.plc.registers import OUTPUT_REGISTERS, text_of, words_from_plc
-from inspector.station import Bus, load_station
+from inspector.station import Bus
+from inspector.station_file import load_station
 
 from .plc_memory import Words, served_beside
 from .test_modbus import free_port

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from inspector.camera import CameraError, Outage
+from inspector.camera.settings import FolderCamera
 from inspector.cameras import Meter, Preview
 from inspector.capture import capture, write_whole
 from inspector.inspection import Frame, Image
 from inspector.quality import Screening, quality_of
-from inspector.station import FolderCamera
 
 from .tiny import Clock, write_image
 

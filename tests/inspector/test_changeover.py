@@ -14,6 +14,7 @@ from inspector import changeover as module
 from inspector.bundle import SELF_TEST_IMAGE, InputSpec, SelfTest, Threshold
 from inspector.bus import Publisher
 from inspector.camera import Trigger
+from inspector.camera.settings import FolderCamera
 from inspector.changeover import Changeover, Loaded, load, recipe_at_start
 from inspector.control import Changed, NotDoneError
 from inspector.heartbeat import Heartbeat
@@ -22,7 +23,7 @@ from inspector.journal import Journal, last_recipe, read_all
 from inspector.messages import Result
 from inspector.run import inspect
 from inspector.service import Service
-from inspector.station import Bus, FolderCamera, Recipe, Station, StationError
+from inspector.station import Bus, Recipe, Station, StationError
 
 from .test_run import Disk
 from .tiny import build_bundle, part

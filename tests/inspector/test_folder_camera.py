@@ -8,8 +8,8 @@ import pytest
 
 from inspector.camera import IDLE_S, CameraError, open_camera
 from inspector.camera.folder import FolderReplay
+from inspector.camera.settings import FolderCamera
 from inspector.inspection import Frame
-from inspector.station import FolderCamera
 
 from .tiny import Clock, part, write_image
 

@@ -15,9 +15,9 @@ from inspector.camera import CameraError, Event, Outage, Trigger
 from inspector.camera.genicam import GenicamFeed
 from inspector.camera.gentl import producer_file
 from inspector.camera.gentl.stage import Stage
+from inspector.camera.settings import GenicamCamera
 from inspector.inspection import Frame, Image
 from inspector.simulate import pass_by
-from inspector.station import GenicamCamera
 
 WIDTH, HEIGHT = 64, 48
 PATIENCE_S = 30.0

@@ -30,7 +30,8 @@ from inspector.mqtt.connection import Access, Connection
 from inspector.mqtt.payload import Payload, decode
 from inspector.mqtt.reporter import Reporter, progress_path
 from inspector.mqtt.words import Acknowledged, Message
-from inspector.station import Bus, load_station
+from inspector.station import Bus
+from inspector.station_file import load_station
 
 from .mqtt_broker import PATIENCE_S, Broker, Ear, until
 from .test_journal import result

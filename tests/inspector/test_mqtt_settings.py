@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from inspector.mqtt.settings import MqttSettings
-from inspector.station import StationError, load_station, mqtt_of
+from inspector.station import StationError, mqtt_of
+from inspector.station_file import load_station
 
 from .test_station import GOOD, load
 

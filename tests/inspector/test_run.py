@@ -15,13 +15,14 @@ import pytest
 from inspector.bundle import Bundle
 from inspector.bus import Publisher, Subscriber
 from inspector.camera import CameraError, Outage
+from inspector.camera.settings import FolderCamera
 from inspector.engine import EngineError, open_engine
 from inspector.heartbeat import PERIOD_NS, Heartbeat, Job
 from inspector.inspection import Cause, Frame, Image, Prediction, Verdict
 from inspector.messages import Result, Status, View
 from inspector.run import MOST_LOST, inspect, inspect_part, run, without_gaps
 from inspector.service import Service
-from inspector.station import Bus, FolderCamera, Recipe, Station
+from inspector.station import Bus, Recipe, Station
 from inspector.summary import Summary
 
 from .tiny import Clock, Line, part, write_image

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from inspector.camera import IDLE_S, Camera, CameraError, open_camera
+from inspector.camera.settings import SimulatedCamera
 from inspector.camera.simulator import SimulatedLine
 from inspector.inspection import Frame
 from inspector.sample import FAULTS, render
-from inspector.station import SimulatedCamera
 
 from .tiny import Clock
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from inspector.station import FolderCamera, SimulatedCamera, Station, StationError, curve_of, load_station, recipe_of
+from inspector.camera.settings import FolderCamera, SimulatedCamera
+from inspector.station import Station, StationError, curve_of, recipe_of
+from inspector.station_file import load_station
 
 GOOD = """
 name = "line1"

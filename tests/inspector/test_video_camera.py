@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from inspector.camera import CameraError, Outage, open_camera
+from inspector.camera.settings import VideoCamera
 from inspector.camera.video import VideoFeed
 from inspector.inspection import Frame
-from inspector.station import VideoCamera
 
 from .tiny import Clock
 

@@ -8,9 +8,10 @@ import msgspec
 from rich.console import Console
 
 from inspector.bus import Gap, Publisher
+from inspector.camera.settings import FolderCamera
 from inspector.inspection import Verdict
 from inspector.messages import Message, Status
-from inspector.station import Bus, FolderCamera, Recipe, Station
+from inspector.station import Bus, Recipe, Station
 from inspector.watch import STALE_NS, Display, watch
 
 from .test_bus import inspected

@@ -24,7 +24,8 @@ from inspector.plc.client import PlcClient
 from inspector.plc.handshake import Decided, Handshake, StartInspection, StationState
 from inspector.plc.memory import memory_of, open_memory
 from inspector.plc.registers import text_of, words_from_plc
-from inspector.station import Plc, load_station
+from inspector.station import Plc
+from inspector.station_file import load_station
 
 HERE = Path(__file__).parent
 ASIDE = Path(sys.prefix) / "peers"  # .ci/install.py puts them there
