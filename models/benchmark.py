@@ -66,11 +66,13 @@ def benchmark(
         resume: keep the rows that `out` has already, and do the others.
 
     Raises:
-        BenchmarkError: there is nothing to do, or a name that is not known.
+        BenchmarkError: there is nothing to do, a name is not known, or `out` is there and not to be resumed.
         DataError: an image is not what it should be.
     """
     _check(datasets, methods, seeds)
-    rows = read_rows(out) if resume and out.exists() else []
+    if out.exists() and not resume:
+        raise BenchmarkError(f"{out} is there already: resume it to keep its rows and go on, or give another file")
+    rows = read_rows(out) if out.exists() else []
     done = {(row.evaluation.dataset, row.method, row.budget, row.seed) for row in rows}
     _partial(out).touch()  # a path that cannot be written to shows now, not after an hour of training
     for seed, dataset, method in product(range(seeds), datasets, methods):

@@ -8,13 +8,16 @@ import torch
 from scipy.stats import norm
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.covariance import LedoitWolf
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from models.choose import Looks, choose_csda_map, choose_maps, choose_parts, look, raw_parts, unlike_learned
 from models.detector import Detector
 from models.fakes import Fake
 from models.grid import smooth
-from models.heads import Distance
+from models.heads import Components, Distance
 from models.normals import evenly
 from models.progress import Progress
 from models.threshold import Scores
@@ -22,6 +25,8 @@ from models.threshold import Scores
 MAP_QUANTILES = (0.9, 0.995)  # of EfficientAD's map normalisation
 PLACE_IMAGES = 100  # training images that show how much each place varies
 COMPONENT_IMAGES, COMPONENT_CELLS = 60, 400  # how many are looked at to find components, and how many cells of each
+KIND_AXES = 15  # principal components that kinds of good images are told apart by
+LEAST_OF_A_KIND = 20
 TRIM = (0.2, 0.8)  # quantiles between which a part's mean and deviation are taken
 
 
@@ -43,7 +48,7 @@ def calibrate(
         validation: network images that training has not seen, for everything that sets a scale.
         progress: told of images looked at, and of patches chosen.
         fakes: anomalies made of validation images, to choose by; none: everything counts that the method has.
-        seed: of what is drawn to find components, and patches to remember.
+        seed: of what is drawn to find components and kinds, and patches to remember.
     """
     if not detector.method.whitening and not detector.method.heads:
         train = ()  # the report's maps and their scale need validation images alone
@@ -54,7 +59,7 @@ def calibrate(
 
     if train:
         fit_components(detector, train, seed)
-        patches = fit_distances(detector, train, looked)
+        patches = fit_distances(detector, train, seed, looked)
         if detector.memory:
             detector.memory.remember(patches, detector.region, seed, progress)
     good = look(detector, validation, lambda done: looked(len(train) + done))
@@ -62,7 +67,7 @@ def calibrate(
     fake = look(detector, [item.image for item in fakes], lambda done: looked(total - len(fakes) + done))
     kinds = [item.kind for item in fakes]
     fair = unlike_learned(detector, kinds)
-    if fakes:
+    if fakes and detector.student is not None:
         choose_maps(detector, good.distances, fake.distances, kinds)
     if detector.csda and any(fair):
         chosen = [item for item, is_fair in zip(fakes, fair, strict=True) if is_fair]
@@ -73,8 +78,10 @@ def calibrate(
         choose_parts(detector, parts, raw_parts(detector, fake), kinds)
 
 
-def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callable[[int], None]) -> list[Tensor]:
-    """Fit all that measures how far an image is from the mean of the training images.
+def fit_distances(
+    detector: Detector, train: Sequence[Tensor], seed: int, progress: Callable[[int], None]
+) -> list[Tensor]:
+    """Fit all that measures how far an image is from the training images.
 
     Returns:
         the patches of each, (1024, C) half precision, if the detector has a memory of them.
@@ -93,24 +100,34 @@ def fit_distances(detector: Detector, train: Sequence[Tensor], progress: Callabl
             kept.append(evidence.residuals.half())
         progress(index + 1)
     embedded = torch.stack(embeddings)
-    fit_distance(detector.joint, embedded)
-    fit_distance(detector.puad, embedded[:, : embedded.shape[1] // 2])
-    fit_distance(detector.component_distance, torch.stack(components))
+    fit_distance(detector.mean_distance, embedded[:, -detector.teacher.channels :], seed)
+    if detector.puad is not None:
+        fit_distance(detector.puad, embedded, seed)
+    for distance, described in zip(detector.component_distances, torch.stack(components, dim=1), strict=True):
+        fit_distance(distance, described, seed)
     residuals.fit(detector)
     fit_places(detector, kept)
     return patches
 
 
 def fit_components(detector: Detector, train: Sequence[Tensor], seed: int) -> None:
-    """Find components by k-means over what cells show and where they lie, and the colours to describe them by."""
-    head, rng = detector.components, np.random.default_rng(seed)
-    drawn = []
+    """Find components by k-means over what cells show and where they lie, and the colours to describe them by.
+
+    As many times as there are heads for it, over the same cells.
+    """
+    rng, drawn = np.random.default_rng(seed), []
     for image in train[:: max(1, len(train) // COMPONENT_IMAGES)]:
         cells = detector.teacher_features(image).flatten(2)[0]
         inspected = detector.region.flatten().nonzero().flatten().numpy()
         chosen = rng.choice(inspected, size=min(len(inspected), COMPONENT_CELLS), replace=False)
-        drawn.append(torch.cat([cells, head.places])[:, chosen].T)
+        drawn.append(torch.cat([cells, detector.components[0].places])[:, chosen].T)
     sample = torch.cat(drawn).double().numpy()
+    for number, head in enumerate(detector.components):
+        fill_components(head, sample, seed + number)
+
+
+def fill_components(head: Components, sample: npt.NDArray[np.float64], seed: int) -> None:
+    """Fill the head with what k-means finds in cells (n, C + 2): what they show, and where they lie."""
     clusters = MiniBatchKMeans(head.COUNT, n_init=3, batch_size=4096, random_state=seed).fit(sample)
     distance = clusters.transform(sample).min(axis=1)
     # a cell as far from its centre as usual is nearly all of one component
@@ -130,11 +147,11 @@ class ResidualMoments:
     def __init__(self, region: Tensor) -> None:
         self.region = region.flatten().double()  # what is not inspected tells nothing of how the rest varies
         self.count = 0
-        self.total = torch.zeros(())  # becomes (3, C, P)
-        self.products = torch.zeros(())  # becomes (3, C, C), summed over places
+        self.total = torch.zeros(())  # becomes (maps, C, P)
+        self.products = torch.zeros(())  # becomes (maps, C, C), summed over places
 
     def add(self, residuals: Tensor) -> None:
-        """One image's residuals, (3, C, 64, 64)."""
+        """One image's residuals, (maps, C, 64, 64)."""
         values = residuals.flatten(2).double()
         self.count += 1
         self.total = self.total + values
@@ -163,11 +180,32 @@ def fit_places(detector: Detector, residuals: Sequence[Tensor]) -> None:
     detector.place_std.copy_(smooth(deviation).clamp(min=1e-3))
 
 
-def fit_distance(head: Distance, embeddings: Tensor) -> None:
-    """Mahalanobis distance among embeddings (n, D) of the training images, with a Ledoit-Wolf covariance."""
+def fit_distance(head: Distance, embeddings: Tensor, seed: int) -> None:
+    """Mahalanobis distance to the nearest kind of training images, from their embeddings (n, D), by Ledoit-Wolf."""
     values = embeddings.double().numpy()
-    head.centre.copy_(torch.from_numpy(values.mean(axis=0)))
-    head.whitening.copy_(torch.from_numpy(whitening_of(values)))
+    kind = kinds_of(values, seed)
+    means = np.stack([values[kind == index].mean(axis=0) for index in range(kind.max() + 1)])
+    head.means.copy_(torch.from_numpy(means[np.arange(head.KINDS) % len(means)]))
+    head.whitening.copy_(torch.from_numpy(whitening_of(values - means[kind])))
+
+
+def kinds_of(values: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.int64]:
+    """Which kind of good image each of the values (n, D) belongs to, from 0 without a gap.
+
+    As many kinds as a mixture of normal distributions with one covariance is best described by (BIC), of the principal
+    components; a kind that fewer than `LEAST_OF_A_KIND` images would be left for on average is not looked for.
+    """
+    most = min(Distance.KINDS, len(values) // LEAST_OF_A_KIND)
+    if most < 2:
+        return np.zeros(len(values), np.int64)
+    axes = min(KIND_AXES, *values.shape)
+    shown = PCA(axes, random_state=seed).fit_transform(StandardScaler().fit_transform(values))
+    mixtures = [
+        GaussianMixture(kinds, covariance_type="tied", n_init=3, random_state=seed).fit(shown)
+        for kinds in range(1, most + 1)
+    ]
+    best = min(mixtures, key=lambda mixture: float(mixture.bic(shown)))
+    return np.asarray(np.unique(best.predict(shown), return_inverse=True)[1], np.int64)
 
 
 def whitening_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -16,6 +16,8 @@ from models.fakes import Fake, make_fakes
 from models.grid import in_cells
 
 Wins: TypeAlias = npt.NDArray[np.float64]  # (fakes, good images), see `wins`
+STUDENT_ALONE = (1.0, 0.0)  # weights of the student's and the auto-encoder's map
+WORTH = 0.01  # of AUROC, mean over kinds of fakes: no score is left out for less
 STANDS_OUT = 0.995  # quantile of a good image's cells that an edit's mean has to be above
 
 
@@ -23,7 +25,7 @@ STANDS_OUT = 0.995  # quantile of a good image's cells that an edit's mean has t
 class Looks:
     """What the detector says of some images, before its scales are set."""
 
-    distances: Tensor  # (n, 3, 64, 64)
+    distances: Tensor  # (n, maps, 64, 64)
     evidence: list[Evidence]  # without their residuals, which are large
 
     def only(self, chosen: Sequence[bool]) -> "Looks":
@@ -49,7 +51,9 @@ def raw_parts(detector: Detector, looks: Looks) -> Tensor:
 
 
 def choose_maps(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence[str]) -> None:
-    """Leave out the student's or the auto-encoder's map where the other alone tells fakes from good images better.
+    """The student's map alone, unless with the auto-encoder's, or by that one, fakes are told better (standard error).
+
+    The worst of the maps wins the maximum over a good image, and after few steps that is the auto-encoder's by far.
 
     Args:
         detector: whose `map_weight` is written.
@@ -57,13 +61,13 @@ def choose_maps(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence[
         fake: (m, 3, 64, 64) distances of edited ones.
         kinds: (m,) of edits.
     """
-    options = [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0)]
+    options = [STUDENT_ALONE, (1.0, 1.0), (0.0, 1.0)]
     beaten = []
     for option in options:
         detector.map_weight[:2] = torch.tensor(option).view(2, 1, 1)
         scores, fake_scores = (torch.stack([detector.raw_map_parts(item)[0] for item in maps]) for maps in (good, fake))
         beaten.append(by_kind(wins(scores, fake_scores), kinds))
-    chosen = options[choose_largest(np.stack(beaten), [sum(option) for option in options])]
+    chosen = options[choose_largest(np.stack(beaten), [option == STUDENT_ALONE for option in options])]
     detector.map_weight[:2] = torch.tensor(chosen).view(2, 1, 1)
 
 
@@ -103,9 +107,10 @@ def choose_parts(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence
     """Keep the parts that together tell fakes from good images best; their weights become 0 or 1.
 
     A part is left out only if it does harm: the choice is the largest set that is not worse than the best one by more
-    than a standard error. Fakes are no anomalies, so doing without a part has to be earned. CSDA, which costs time on
-    every image, has to earn its place instead: it joins if the set is then better by more than a standard error, and
-    not worse by one on fakes that are unlike what it has learned from.
+    than a standard error, or by `WORTH`. Fakes are no anomalies (few say anything of a wrong juice, which components
+    are for), so doing without a part has to be earned. CSDA, which costs time on every image, has to earn its place
+    instead: it joins if the set is then better by more than a standard error, and not worse by one on fakes that are
+    unlike what it has learned from.
 
     Args:
         detector: whose `part_weight` names the parts that take part, and is written.
@@ -127,7 +132,7 @@ def choose_parts(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence
             weights.append(torch.zeros_like(detector.part_weight))
             weights[-1][others] = torch.tensor(chosen)
     options = np.stack([by_kind(beaten(weight), kinds) for weight in weights])
-    best = weights[choose_largest(options, [float(weight.sum()) for weight in weights])]
+    best = weights[choose_largest(options, [float(weight.sum()) for weight in weights], slack=WORTH)]
     if len(others) < len(active):
         with_csda = best.clone()
         with_csda[-1] = 1
@@ -182,8 +187,8 @@ def by_kind(won: Wins, kinds: Sequence[str]) -> Wins:
     return np.stack([won[each == kind].mean(axis=0) for kind in dict.fromkeys(kinds)])
 
 
-def choose_largest(options: npt.NDArray[np.float64], sizes: Sequence[float]) -> int:
-    """Of options (k, kinds of fakes, n good images) of wins, the largest within a standard error of the best.
+def choose_largest(options: npt.NDArray[np.float64], sizes: Sequence[float], *, slack: float = 0.0) -> int:
+    """Of options (k, kinds of fakes, n good images) of wins, the largest within a standard error of the best, or slack.
 
     The error is that of the difference of two AUROCs on the same images (DeLong et al. 1988), with a kind of fakes as
     one, as those of a kind are alike: with few good images one of them must not decide.
@@ -191,7 +196,9 @@ def choose_largest(options: npt.NDArray[np.float64], sizes: Sequence[float]) -> 
     auroc = options.mean(axis=(1, 2))
     deficit = options[auroc.argmax()] - options
     variance = _variance_of_mean(deficit.mean(axis=2)) + _variance_of_mean(deficit.mean(axis=1))
-    fair = [index for index in range(len(sizes)) if deficit[index].mean() <= np.sqrt(variance[index]) + 1e-12]
+    fair = [
+        index for index in range(len(sizes)) if deficit[index].mean() <= max(np.sqrt(variance[index]), slack) + 1e-12
+    ]
     return max(fair, key=lambda index: (sizes[index], auroc[index]))
 
 

@@ -3,7 +3,7 @@
 This module is what is exported; training and calibration fill its networks and buffers.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,9 +27,9 @@ DEFAULT = Method()
 class Evidence:
     """What the networks say of one image before it is calibrated."""
 
-    residuals: Tensor  # (3, C, 64, 64): T - S^T, A - S^A, and T itself
-    embedding: Tensor  # (2 C,): the student's and the teacher's features, averaged over the inspected region
-    components: Tensor  # (D,): how much of each component there is, and what it looks like
+    residuals: Tensor  # (maps, C, 64, 64): T - S^T and A - S^A where there is a student, and T itself
+    embedding: Tensor  # (2 C,) or (C,): the student's, if any, and the teacher's features, means over the region
+    components: Tensor  # (CLUSTERINGS, D): how much of each component there is, and what it looks like
     patches: Tensor | None = None  # (1024, C): what the memory is asked for; where there is one
     logits: Tensor | None = None  # (64, 64): CSDA's, of what differs from the nearest good image; where there is one
 
@@ -39,30 +39,34 @@ class Detector(nn.Module):
 
     `PARTS` are the scores that an image gets, each alone on one scale (deviations of good images): the maximum of
     DFSC's maps; that of the teacher's own map, of how unusual a patch is at its place (PaDiM); how far the furthest
-    patch is from all good ones (PatchCore); the distances of the mean features, the student's with the teacher's or
-    alone (PUAD); the distance of the components; the highest logits of CSDA. Those that take time of their own,
-    `OPTIONAL`, are not computed where the method does without them. The image score is the root of the squares of
-    those above normal, weighted with 0 or 1.
+    patch is from all good ones (PatchCore); the distances of the mean features, the teacher's alone or the student's
+    with them (PUAD); the distance of the components; the highest logits of CSDA. Those that take time of their own,
+    `OPTIONAL` and `STUDENT`, are not computed where the method does without them. The image score is the root of the
+    squares of those above normal, weighted with 0 or 1.
     """
 
-    MAPS = ("student", "autoencoder", "patch")  # and CSDA's in the anomaly map, where there is one
+    MAPS = ("student", "autoencoder", "patch")  # the first two with a student; and CSDA's, in the anomaly map only
     PARTS = ("maps", "patch", "memory", "global", "puad", "components", "csda")
     OPTIONAL = ("memory", "csda")
+    STUDENT = ("maps", "puad")  # what student and auto-encoder are for
+    CLUSTERINGS = 4  # sets of components, as where k-means ends depends on where it starts: the mean distance counts
 
+    components: Sequence[Components]
+    component_distances: Sequence[Distance]
     image_mean: Tensor
     image_std: Tensor
     teacher_mean: Tensor  # (1, C, 1, 1), of the training images' features
     teacher_std: Tensor
     region: Tensor  # (1, 1, 64, 64), 1 where the part is inspected, else 0
-    residual_mean: Tensor  # (3, C, 4096), of good images, at each place
-    residual_whitening: Tensor  # (3, C, C), root of their inverse covariance, over all places
-    place_mean: Tensor  # (3, 64, 64), of the logarithm of good images' maps, at each place
+    residual_mean: Tensor  # (maps, C, 4096), of good images, at each place
+    residual_whitening: Tensor  # (maps, C, C), root of their inverse covariance, over all places
+    place_mean: Tensor  # (maps, 64, 64), of the logarithm of good images' maps, at each place
     place_std: Tensor
-    map_low: Tensor  # (3, 1, 1), q0.9 of the good pixels of each map on the scale of its place
+    map_low: Tensor  # (maps, 1, 1), q0.9 of the good pixels of each map on the scale of its place
     map_high: Tensor  # q0.995
-    shown_low: Tensor  # (3 or 4, 1, 1), the same of the distances themselves, and of CSDA's logits
+    shown_low: Tensor  # (shown, 1, 1), the same of the distances themselves, and of CSDA's logits
     shown_high: Tensor
-    map_weight: Tensor  # (3 or 4, 1, 1), each map's share of the anomaly map; 0 leaves one out
+    map_weight: Tensor  # (shown, 1, 1), each map's share of the anomaly map; 0 leaves one out
     part_mean: Tensor  # (len(parts),), of good images
     part_std: Tensor
     part_weight: Tensor  # (len(parts),), 0 or 1
@@ -72,17 +76,27 @@ class Detector(nn.Module):
         self.method = method
         self.teacher = open_teacher(method.teacher)
         channels = self.teacher.channels
-        self.student = pdn("small", 2 * channels)
-        self.autoencoder = AutoEncoder(channels, instance_norm=method.instance_norm, dropout=method.dropout)
-        self.joint, self.puad = Distance(2 * channels), Distance(channels)
-        self.components = Components(channels)
-        self.component_distance = Distance(Components.DIMENSION)
+        has_student = method.student != "never"
+        self.student = pdn("small", 2 * channels) if has_student else None
+        self.autoencoder = (
+            AutoEncoder(channels, instance_norm=method.instance_norm, dropout=method.dropout) if has_student else None
+        )
+        self.mean_distance = Distance(channels)
+        self.puad = Distance(2 * channels) if has_student else None
+        clusterings = range(self.CLUSTERINGS)
+        self.components = nn.ModuleList(Components(channels) for _ in clusterings)  # type: ignore[assignment]
+        self.component_distances = nn.ModuleList(  # type: ignore[assignment]
+            Distance(Components.DIMENSION) for _ in clusterings
+        )
         self.memory = PatchMemory(channels) if "memory" in method.heads else None
         self.csda = Csda(self.teacher.scale_channels) if "csda" in method.heads else None
-        self.parts = tuple(part for part in self.PARTS if part not in self.OPTIONAL or part in method.heads)
-        maps, parts = len(self.MAPS), len(self.parts)
-        shown = maps + bool(self.csda)
-        whitened, active = float(method.whitening), [float(part in ("maps", *method.heads)) for part in self.parts]
+        absent = {part for part in self.OPTIONAL if part not in method.heads} | {*(() if has_student else self.STUDENT)}
+        self.parts = tuple(part for part in self.PARTS if part not in absent)
+        self.maps = self.MAPS if has_student else self.MAPS[-1:]
+        self.shown = (*self.maps, "csda") if self.csda else self.maps
+        maps, parts, shown = len(self.maps), len(self.parts), len(self.shown)
+        active = [float(part in ("maps", *method.heads)) for part in self.parts]
+        share = {"patch": float(method.whitening and "patch" in method.heads), "csda": 0.0}
         for name, value in {
             "image_mean": IMAGENET_MEAN.clone(),
             "image_std": IMAGENET_STD.clone(),
@@ -97,7 +111,7 @@ class Detector(nn.Module):
             "map_high": torch.ones(maps, 1, 1),
             "shown_low": torch.zeros(shown, 1, 1),
             "shown_high": torch.ones(shown, 1, 1),
-            "map_weight": torch.tensor([1.0, 1.0, active[1] * whitened, 0.0][:shown]).view(-1, 1, 1),
+            "map_weight": torch.tensor([share.get(name, 1.0) for name in self.shown]).view(-1, 1, 1),
             "part_mean": torch.zeros(parts),
             "part_std": torch.ones(parts),
             "part_weight": torch.tensor(active),
@@ -135,35 +149,53 @@ class Detector(nn.Module):
         self.region.copy_(inspected)
 
     def idle_parts(self) -> set[str]:
-        """The optional parts that calibration has found not to count for this product, in the score or in the map."""
-        shown = {"csda"} if self.csda and self.map_weight[-1] else set()
-        return {part for part in self.OPTIONAL if part in self.parts} - {*self.counted_parts()} - shown
+        """What calibration has found not to count for this product, in the score or in the map: it can be left out."""
+        counted = {*self.counted_parts()} | ({"csda"} if self.csda and self.map_weight[-1] else set())
+        idle = {part for part in self.OPTIONAL if part in self.parts} - counted
+        return idle | {*self.optional_student()} if not counted & {*self.STUDENT} else idle
+
+    def optional_student(self) -> tuple[str, ...]:
+        """The student's parts, if it may be left out: there must be another map to show."""
+        another = "patch" in self.method.heads and self.method.whitening
+        return self.STUDENT if self.student is not None and self.method.student == "chosen" and another else ()
 
     def without(self, parts: Collection[str]) -> "Detector":
-        """The same detector without some optional parts, which then cost no time."""
-        plain = Detector(replace(self.method, heads=tuple(head for head in self.method.heads if head not in parts)))
+        """The same detector without some optional parts, which then cost no time; the student's are one."""
+        student = "never" if {*self.STUDENT} <= {*parts} else self.method.student
+        heads = tuple(head for head in self.method.heads if head not in parts)
+        plain = Detector(replace(self.method, heads=heads, student=student))
         own = self.state_dict()
-        kept = torch.tensor([self.parts.index(part) for part in plain.parts])
         for name, value in plain.state_dict().items():
-            if name.startswith("part_"):
-                value.copy_(own[name][kept])
-            else:  # of the maps only CSDA's, the last, can be missing
-                value.copy_(own[name][: len(value)] if value.ndim else own[name])
+            kept = self._kept(name, plain)
+            value.copy_(own[name] if kept is None else own[name][kept])
         return plain.train(self.training)
+
+    def _kept(self, buffer: str, plain: "Detector") -> list[int] | None:
+        """Which entries of a buffer stay where this detector becomes the plain one; None: all."""
+        if buffer.startswith("part_"):
+            return [self.parts.index(part) for part in plain.parts]
+        if buffer.startswith(("shown_", "map_weight")):
+            return [self.shown.index(name) for name in plain.shown]
+        if buffer.startswith(("residual_", "place_", "map_")):
+            return [self.maps.index(name) for name in plain.maps]
+        return None
 
     def evidence(self, image: Tensor) -> Evidence:
         """What the networks say of a network image (1, 3, 256, 256) in 0..1, not calibrated."""
         scales = self.teacher.scales(image)
         teacher = self.standardise(self.teacher.join(scales))
-        normalised = self.normalise(image)
-        student_teacher, student_autoencoder = self.student(pad_for_pdn(normalised)).chunk(2, dim=1)
-        autoencoder = self.autoencoder(normalised)
-        residuals = torch.cat([teacher - student_teacher, autoencoder - student_autoencoder, teacher])
-        seen = torch.cat([student_teacher, teacher], dim=1)
+        residuals, seen = teacher, teacher
+        if self.student is not None and self.autoencoder is not None:
+            normalised = self.normalise(image)
+            student_teacher, student_autoencoder = self.student(pad_for_pdn(normalised)).chunk(2, dim=1)
+            autoencoder = self.autoencoder(normalised)
+            residuals = torch.cat([teacher - student_teacher, autoencoder - student_autoencoder, teacher])
+            seen = torch.cat([student_teacher, teacher], dim=1)
         embedding = (seen * self.region).sum(dim=(0, 2, 3)) / self.region.sum()
         logits = self.csda(scales, self.region)[0] if self.csda else None
         patches = patches_of(teacher, self.region) if self.memory else None
-        return Evidence(residuals, embedding, self.components(teacher, self.region), patches, logits)
+        components = torch.stack([clustering(teacher, self.region) for clustering in self.components])
+        return Evidence(residuals, embedding, components, patches, logits)
 
     def teacher_features(self, image: Tensor) -> Tensor:
         """(B, 3, 256, 256) in 0..1 -> (B, C, 64, 64), standardised."""
@@ -178,7 +210,7 @@ class Detector(nn.Module):
         return (image - self.image_mean) / self.image_std
 
     def distances(self, residuals: Tensor) -> Tensor:
-        """Residuals (3, C, 64, 64) -> M_ST, M_SA and the teacher's own map, (3, 64, 64), not yet on one scale.
+        """Residuals (maps, C, 64, 64) -> M_ST, M_SA and the teacher's own map, (maps, 64, 64), not yet on one scale.
 
         By Eq 1 of the report they are plain means of squared differences. With `whitening` a difference is measured by
         how it varies among good images at its place (squared Mahalanobis distance over the channels), because the
@@ -193,7 +225,7 @@ class Detector(nn.Module):
         return smooth[:-1] / smooth[-1:].clamp(min=1 / 9)  # over the cells of the image that are inspected
 
     def at_place(self, distances: Tensor) -> Tensor:
-        """Distances (..., 3, 64, 64) on the scale of their place.
+        """Distances (..., maps, 64, 64) on the scale of their place.
 
         Some places of a good part vary more than others (its edges, a loose cable). With `whitening` the logarithm of a
         distance is taken in deviations of good images' at its place, so that the quiet places count as much. That is
@@ -204,16 +236,16 @@ class Detector(nn.Module):
         return ((distances + 1e-6).log() - self.place_mean) / self.place_std
 
     def scale(self, maps: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Maps (..., 3, 64, 64) on one scale: EfficientAD's quantile normalisation, then sigmoid (DFSC 3.1)."""
+        """Maps (..., maps, 64, 64) on one scale: EfficientAD's quantile normalisation, then sigmoid (DFSC 3.1)."""
         normalised = 0.1 * (maps - low) / (high - low)
         return torch.sigmoid(normalised) if self.method.sigmoid else normalised
 
     def shown_maps(self, evidence: Evidence, distances: Tensor) -> Tensor:
-        """What the anomaly map may be made of, (3 or 4, 64, 64): the distances, and CSDA's logits if there are any."""
+        """What the anomaly map may be made of, (shown, 64, 64): the distances, and CSDA's logits if there are any."""
         return distances if evidence.logits is None else torch.cat([distances, evidence.logits[None]])
 
     def anomaly_map(self, maps: Tensor) -> Tensor:
-        """(3 or 4, 64, 64) -> the weighted mean of the scaled maps (1, 64, 64)."""
+        """(shown, 64, 64) -> the weighted mean of the scaled maps (1, 64, 64)."""
         shown = self.scale(maps, self.shown_low, self.shown_high) * self.map_weight
         return shown.sum(dim=0, keepdim=True) / self.map_weight.sum() * self.region[0]
 
@@ -227,20 +259,27 @@ class Detector(nn.Module):
             [
                 *self.raw_map_parts(distances),
                 *remembered,
-                self.joint(evidence.embedding),
-                self.puad(evidence.embedding[: evidence.embedding.shape[0] // 2]),
-                self.component_distance(evidence.components),
+                self.mean_distance(evidence.embedding[-self.teacher.channels :]),
+                *([] if self.puad is None else [self.puad(evidence.embedding)]),
+                self.component_score(evidence.components),
                 *compared,
             ]
         )
 
-    def raw_map_parts(self, distances: Tensor) -> tuple[Tensor, Tensor]:
-        """The first two of `raw_parts`, () each: the maximum of DFSC's maps and that of the teacher's own."""
+    def component_score(self, components: Tensor) -> Tensor:
+        """(CLUSTERINGS, D) -> (), the mean distance."""
+        each = [distance(one) for distance, one in zip(self.component_distances, components, strict=True)]
+        return torch.stack(each).mean(dim=0)
+
+    def raw_map_parts(self, distances: Tensor) -> list[Tensor]:
+        """The first of `raw_parts`, () each: the maximum of DFSC's maps, if there is a student, and the teacher's."""
         scaled = self.scale(self.at_place(distances), self.map_low, self.map_high)
         inspected = self.region[0, 0]
         low = (inspected - 1) * 1e6  # where nothing is inspected nothing is found
-        dfsc = (scaled[:2] * self.map_weight[:2]).sum(dim=0) / self.map_weight[:2].sum()
-        return (dfsc + low).amax(dim=(0, 1)), (scaled[2] + low).amax(dim=(0, 1))
+        maps = [scaled[-1]]
+        if self.student is not None:
+            maps.insert(0, (scaled[:2] * self.map_weight[:2]).sum(dim=0) / self.map_weight[:2].sum())
+        return [(one + low).amax(dim=(0, 1)) for one in maps]
 
     def counted_parts(self) -> tuple[str, ...]:
         """The parts that calibration has found to count for this product."""

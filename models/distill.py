@@ -89,7 +89,7 @@ def distill(
     judged = describe(backbone, held_out, rng, held_out_views, stage="describing held-out views", progress=progress)
     mean, deviation = channel_moments([item.features for item in examples])
     torch.manual_seed(settings.seed)
-    network = pdn(settings.size, mean.shape[1]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = pdn(settings.size, mean.shape[1])
     checkpoint = out.with_suffix(".checkpoint")
     key = hashlib.sha256(repr((settings, [(path.name, path.stat().st_size) for path in learned])).encode()).hexdigest()
     learner = Distiller(network, examples, (mean, deviation), settings)

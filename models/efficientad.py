@@ -1,14 +1,16 @@
 """The networks of EfficientAD-S (Batzner et al. 2023): patch description network and auto-encoder. Knows no loss."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.grid import GRID
 
 Size = Literal["small", "medium"]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def pdn(size: Size, channels: int) -> nn.Sequential:
@@ -19,11 +21,15 @@ def pdn(size: Size, channels: int) -> nn.Sequential:
     """
     if size == "small":
         tail: list[nn.Module] = [nn.Conv2d(256, 256, 3), nn.ReLU(inplace=True), nn.Conv2d(256, channels, 4)]
-        return nn.Sequential(*_stem(128, 256), *tail)
+        return channels_last(nn.Sequential(*_stem(128, 256), *tail))
     tail = [nn.Conv2d(512, 512, 1), nn.ReLU(inplace=True), nn.Conv2d(512, 512, 3), nn.ReLU(inplace=True)]
-    return nn.Sequential(
-        *_stem(256, 512), *tail, nn.Conv2d(512, channels, 4), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 1)
-    )
+    tail += [nn.Conv2d(512, channels, 4), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 1)]
+    return channels_last(nn.Sequential(*_stem(256, 512), *tail))
+
+
+def channels_last(network: Network) -> Network:
+    """The network with its weights as convolutions on a CPU like them best: a PDN takes two thirds of the time."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _stem(narrow: int, wide: int) -> list[nn.Module]:
@@ -54,6 +60,7 @@ class AutoEncoder(nn.Module):
         self.head = nn.Sequential(
             nn.Conv2d(64, 64, 3, padding=1), *_activation(64, norm=instance_norm), nn.Conv2d(64, channels, 3, padding=1)
         )
+        channels_last(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, 256, 256) -> (B, channels, 64, 64)."""

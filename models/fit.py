@@ -55,8 +55,9 @@ class Trainer:
         self.images = images
         self.schedule = schedule
         self.features: list[Tensor] = []  # the teacher's, cached
+        if detector.student is None or detector.autoencoder is None:
+            raise ValueError("a method without a student has nothing to train")
         self.networks = nn.ModuleDict({"student": detector.student, "autoencoder": detector.autoencoder}).train()
-        self.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = get_ema_multi_avg_fn(schedule.momentum(self.method.momentum))  # type: ignore[no-untyped-call]
         self.slow = AveragedModel(self.networks, multi_avg_fn=average)
         self.optimiser = AdamW(
@@ -74,15 +75,9 @@ class Trainer:
         for name, values in state.items():
             getattr(self, name).load_state_dict(values)
 
-    @torch.inference_mode()
     def cache_teacher(self, progress: Progress) -> None:
         """Compute the teacher's features of all images once, and standardise them channel by channel."""
-        for done, image in enumerate(self.images, start=1):
-            self.features.append(self.detector.teacher(image.to(self.device)).half())
-            progress("learning features", done, len(self.images))
-        mean, deviation = channel_moments(self.features)
-        self.detector.teacher_mean.copy_(mean)
-        self.detector.teacher_std.copy_(deviation)
+        self.features = fit_teacher(self.detector, self.images, progress)
 
     def step(self, step: int) -> Tensor:
         """One step of Eq 7 on one image: the auto-encoder sees all of it, the student a crop (exact, being unpadded).
@@ -125,7 +120,7 @@ class Trainer:
                 teacher_seen = self.detector.teacher_features(seen)
             _, student_autoencoder = self._student(seen, top, left)
         normalised = self.detector.normalise(seen).contiguous(memory_format=torch.channels_last)
-        autoencoder = self.detector.autoencoder(normalised).float()
+        autoencoder = self.networks["autoencoder"](normalised).float()
         return Outputs(
             teacher=teacher_seen,
             autoencoder=autoencoder,
@@ -141,7 +136,7 @@ class Trainer:
     def _student(self, image: Tensor, top: int, left: int) -> tuple[Tensor, Tensor]:
         """Both halves of the student on the crop from a grid cell on."""
         crop = crop_for_pdn(self.detector.normalise(image), top, left, self.schedule.crop)
-        features = self.detector.student(crop.contiguous(memory_format=torch.channels_last)).float()
+        features = self.networks["student"](crop.contiguous(memory_format=torch.channels_last)).float()
         teacher, autoencoder = features.chunk(2, dim=1)
         return teacher, autoencoder
 
@@ -163,6 +158,25 @@ def jitter(image: Tensor, draw: np.random.Generator) -> Tensor:
 def stranger(draw: np.random.Generator) -> Tensor:
     """A picture of something else, (1, 3, 256, 256); EfficientAD takes ImageNet, which cannot be had everywhere."""
     return as_tensor(shrink(texture(draw)))
+
+
+@torch.inference_mode()
+def fit_teacher(detector: Detector, images: Sequence[Tensor], progress: Progress) -> list[Tensor]:
+    """Fit how the teacher's features are standardised, channel by channel; returns them as they are, in half precision.
+
+    Args:
+        detector: its buffers are written.
+        images: network images (1, 3, 256, 256).
+        progress: told about every image.
+    """
+    features = []
+    for done, image in enumerate(images, start=1):
+        features.append(detector.teacher(image.to(detector.teacher_mean.device)).half())
+        progress("learning features", done, len(images))
+    mean, deviation = channel_moments(features)
+    detector.teacher_mean.copy_(mean)
+    detector.teacher_std.copy_(deviation)
+    return features
 
 
 def fit(

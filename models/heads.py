@@ -10,19 +10,25 @@ from models.grid import GRID
 
 
 class Distance(nn.Module):
-    """Mahalanobis distance to the mean of good images, as an image's embedding (D,) has it."""
+    """Mahalanobis distance to the nearest kind of good images, as an image's embedding (D,) has it.
 
-    centre: Tensor  # (D,)
+    A product may come in kinds (flavours, variants), and what lies between two of them is none: the label of one with
+    the cable of another. So each kind has a mean of its own; one covariance about it serves them all.
+    """
+
+    KINDS = 8  # that a product may have at most; where it has fewer, the means repeat
+
+    means: Tensor  # (KINDS, D)
     whitening: Tensor  # (D, D), root of the inverse covariance
 
     def __init__(self, dimension: int) -> None:
         super().__init__()
-        self.register_buffer("centre", torch.zeros(dimension))
+        self.register_buffer("means", torch.zeros(self.KINDS, dimension))
         self.register_buffer("whitening", torch.eye(dimension))
 
     def forward(self, embedding: Tensor) -> Tensor:
         """(D,) -> ()."""
-        return (self.whitening @ (embedding - self.centre)).square().sum().sqrt()
+        return ((embedding - self.means) @ self.whitening.T).square().sum(dim=1).amin(dim=0).sqrt()
 
 
 class Components(nn.Module):
@@ -32,7 +38,7 @@ class Components(nn.Module):
     components better can fill it with theirs.
     """
 
-    COUNT = 10
+    COUNT = 16
     COLOURS = 8  # numbers that say what a component looks like: principal components of the teacher's features
     DIMENSION = COUNT * (1 + COLOURS)
     PLACE = 0.2  # weight of where a cell lies beside what it shows

@@ -23,6 +23,9 @@ class Method:
 
     # "lite0", "pdn" (the distilled PDN-S that ships) or a file that `inspector distill` made, beside the recipe
     teacher: str = "lite0"
+    # DFSC's student and auto-encoder, which take most of an inspection's time; "chosen" leaves them out where they do
+    # harm; "never" does not train them: the heads but puad judge alone, in a fraction of the time
+    student: Literal["chosen", "always", "never"] = "chosen"
     instance_norm: bool = True  # in the auto-encoder, before every activation, and a ReLU at its decoder's start
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # in the auto-encoder's decoder
     separation: bool = True  # L_DFSC (Eq 6)
@@ -46,7 +49,7 @@ class Method:
 
 
 SHIPPED_TEACHERS = ("lite0", "pdn")
-REPORT = Method(teacher="pdn", choose_margin=False, whitening=False, heads=())
+REPORT = Method(teacher="pdn", student="always", choose_margin=False, whitening=False, heads=())
 EFFICIENTAD = replace(
     REPORT, instance_norm=False, dropout=0.2, separation=False, momentum=0.0, sigmoid=False, augmentation=True,
     penalty=True,
@@ -59,10 +62,15 @@ NAMED: dict[str, Method] = {
     **{f"dfsc-m{margin:g}": replace(REPORT, margin=margin) for margin in (0.0, 0.2, 1.0, 2.0)},
     "inspector": Method(),
     "inspector-pdn": Method(teacher="pdn"),
-    **{f"inspector-m{margin:g}": Method(margin=margin, choose_margin=False) for margin in (0.0, 0.4, 1.0)},
+    **{
+        f"inspector-m{margin:g}": Method(student="always", margin=margin, choose_margin=False)
+        for margin in (0.0, 0.4, 1.0)
+    },
     "inspector-cutpaste": Method(choose_margin=False, anomalies="cutpaste"),
     "inspector-perlin": Method(choose_margin=False, anomalies="perlin"),
-    "dfsc+heads": Method(choose_margin=False, heads=HEADS[:-1], anomalies="structural"),  # nothing of ComGEN's
+    # nothing of ComGEN's: DFSC with all heads but CSDA, and those of them that need no student
+    "dfsc+heads": Method(student="always", choose_margin=False, heads=HEADS[:-1], anomalies="structural"),
+    "heads": Method(student="never", heads=HEADS[:-1], anomalies="structural"),
 }
 ABLATION: dict[str, Method] = {  # the report's Table 4, row by row
     "bare": _BARE,
@@ -103,4 +111,6 @@ def load_method(path: Path) -> Method:
         raise DataError(f"{path}: {key}: {first['msg']} (got {first['input']!r})") from error
     if "patch" in method.heads and not method.whitening:
         raise DataError(f"{path}: training.heads: patch needs whitening = true")
+    if method.student == "never" and "patch" not in method.heads:
+        raise DataError(f"{path}: training.heads: without a student it is patch that shows where a defect is")
     return method if method.teacher in SHIPPED_TEACHERS else replace(method, teacher=str(path.parent / method.teacher))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.data import DataError
-from models.efficientad import Size, pdn
+from models.efficientad import Size, channels_last, pdn
 from models.grid import GRID, IMAGENET_MEAN, IMAGENET_STD, pad_for_pdn
 
 SMALL_LAST, MEDIUM_LAST = "8.bias", "12.bias"  # the names of a PDN's last weights
@@ -40,7 +40,7 @@ class Lite0Teacher(nn.Module):
         network.load_state_dict(torch.load(weights, weights_only=True))
         self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6())  # noqa: SLF001 - the package has no public taps
         self.blocks = nn.ModuleList(list(network._blocks)[: self.BLOCKS[-1] + 1])  # noqa: SLF001
-        self.eval().requires_grad_(requires_grad=False)
+        channels_last(self).eval().requires_grad_(requires_grad=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Features of an image.

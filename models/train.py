@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from models.csda_fit import NothingSeenError, fit_csda
 from models.data import DataError, Image
 from models.detector import Detector
 from models.fakes import Fake
-from models.fit import fit
+from models.fit import fit, fit_teacher
 from models.loop import denormals_as_zero
 from models.margin import CHECKPOINT, checkpoint_name, fit_margins, separate
 from models.normals import ImageFormat, Normals, evenly, load_normals
@@ -78,6 +78,7 @@ def train(
         seed=settings.seed,
     )
     if idle := detector.idle_parts():
+        word += left_out(idle)
         detector = detector.without(idle)
     scores = validation_scores(detector, normals.validation)
     record = Record(
@@ -120,6 +121,10 @@ def fit_networks(
     progress: Progress,
 ) -> float:  # fmt: skip
     """Train student and auto-encoder, with the margin that the method names or the best one; returns the seconds."""
+    if detector.student is None:
+        started = time.monotonic()
+        fit_teacher(detector, normals.train, progress)
+        return time.monotonic() - started
     if not settings.tries_margins:
         return fit(detector, normals.train, settings.schedule, checkpoint=work / CHECKPOINT, key=key, progress=progress)
     margin, seconds = fit_margins(
@@ -190,8 +195,8 @@ def rechoose(trained: Trained, *, target: float | None, confidence: float | None
     record = trained.record
     threshold = choose_threshold(
         np.array(record.validation_scores),
-        target=target or record.threshold.false_reject_target,
-        confidence=confidence or record.threshold.confidence,
+        target=record.threshold.false_reject_target if target is None else target,
+        confidence=record.threshold.confidence if confidence is None else confidence,
     )
     return Trained(trained.detector, replace(record, threshold=threshold))
 
@@ -220,6 +225,17 @@ def region_words(detector: Detector) -> tuple[str, ...]:
     """How much is inspected, when it is not everything."""
     share = detector.region.mean().item()
     return () if share == 1 else (f"{share:.0%} of the image is inspected, as the region of interest says",)
+
+
+def left_out(parts: Collection[str]) -> tuple[str, ...]:
+    """What it means that the student was left out, in words."""
+    if not {*Detector.STUDENT} <= {*parts}:
+        return ()
+    word = (
+        "made anomalies are told from good images better without DFSC's student: it is left out, and an inspection "
+        'takes a fraction of the time (student = "always" in a recipe keeps it)'
+    )
+    return (word,)
 
 
 def caution(choice: ThresholdChoice) -> tuple[str, ...]:

@@ -55,7 +55,8 @@ class TrainSettings:
     @property
     def tries_margins(self) -> bool:
         """Whether the margin is chosen for the product."""
-        return self.method.choose_margin and self.method.separation and self.budget in MARGIN_BUDGETS
+        learns = self.method.student != "never" and self.method.separation
+        return self.method.choose_margin and learns and self.budget in MARGIN_BUDGETS
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ def test_from_good_images_to_verdicts(tmp_path: Path, monkeypatch: pytest.Monkey
     run("evaluate", str(bundle), str(dataset), "--json", str(figures), "--maps", str(tmp_path / "maps"))
     found = json.loads(figures.read_text())
     # what takes time of its own is left out where it is no help
-    assert found["image_auroc_by_score"].keys() | set(Detector.OPTIONAL) == set(Detector.PARTS)
+    assert found["image_auroc_by_score"].keys() | {*Detector.OPTIONAL, *Detector.STUDENT} == set(Detector.PARTS)
     first = found["images"][0]
     stored = cv2.imread(
         str(tmp_path / "maps" / first["type"] / f"{Path(first['file']).stem}.tiff"), cv2.IMREAD_UNCHANGED

@@ -167,6 +167,14 @@ def test_a_resumed_benchmark_keeps_the_rows_that_it_has(
     assert json.loads(out.read_text()) == [row.as_json() for row in rows]
 
 
+def test_rows_that_took_hours_are_not_replaced_unasked(dataset: Path, out: Path) -> None:
+    benchmark([dataset], ["thumbnail"], seeds=1, budgets=["5min"], out=out, progress=silent)
+    before = out.read_text()
+    with pytest.raises(BenchmarkError, match="is there already"):
+        benchmark([dataset], ["thumbnail"], seeds=1, budgets=["5min"], out=out, progress=silent)
+    assert out.read_text() == before
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", '[{"method": "dfsc"}]'])
 def test_what_holds_no_rows_is_not_resumed_and_not_replaced(dataset: Path, out: Path, text: str) -> None:
     out.parent.mkdir()
@@ -205,5 +213,7 @@ def test_a_named_method_is_trained_and_gives_each_part_of_its_score(
     (only,) = benchmark([dataset], [method], seeds=1, budgets=["demo"], out=out, progress=silent)
     assert (only.method, only.seed, only.budget) == (method, 0, "demo")
     assert only.train_seconds > 0
-    found = set(only.evaluation.image_auroc_by_score) | {"csda"}  # which is left out where it does not count
-    assert found == {"maps", "csda", *(NAMED | ABLATION)[method].heads}
+    switched = (NAMED | ABLATION)[method]
+    may_be_left_out = {"csda", "maps", "puad"} if switched.student == "chosen" else {"csda"}
+    every = {"maps", *switched.heads}
+    assert every - may_be_left_out <= set(only.evaluation.image_auroc_by_score) <= every

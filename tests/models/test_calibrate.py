@@ -3,7 +3,16 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from models.calibrate import ResidualMoments, calibrate, fit_places, trimmed_moments, whitening_of
+from models.calibrate import (
+    LEAST_OF_A_KIND,
+    ResidualMoments,
+    calibrate,
+    fit_distance,
+    fit_places,
+    kinds_of,
+    trimmed_moments,
+    whitening_of,
+)
 from models.choose import (
     Looks,
     by_kind,
@@ -18,8 +27,9 @@ from models.choose import (
 from models.detector import Detector, Evidence
 from models.fakes import EDITS, GENERATED, Fake
 from models.grid import GRID
+from models.heads import Distance
 from models.memory import PatchMemory
-from models.method import Method
+from models.method import HEADS, Method
 from models.threshold import allowed_rejects, choose_threshold, false_reject_bound
 
 from .tiny import TinyTeacher
@@ -86,6 +96,34 @@ def test_the_global_distance_is_mahalanobis() -> None:
     assert np.allclose((whitened**2).sum(axis=1), expected, rtol=0.05)
 
 
+def of_kinds(count: int, each: int = 40) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Embeddings (count * each, 30) of a product in so many kinds."""
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(count, 1, 30)) * 3 + rng.normal(size=(count, each, 30))).reshape(-1, 30)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_the_kinds_of_a_product_are_found(count: int) -> None:
+    kind = kinds_of(of_kinds(count), seed=0).reshape(count, -1)
+    assert (kind == kind[:, :1]).all()
+    assert sorted(kind[:, 0]) == list(range(count))
+
+
+def test_few_images_are_of_one_kind() -> None:
+    assert not kinds_of(of_kinds(2, each=LEAST_OF_A_KIND - 1), seed=0).any()
+
+
+def test_what_lies_between_two_kinds_is_far_from_both() -> None:
+    values = of_kinds(2)
+    head = Distance(30)
+    fit_distance(head, torch.from_numpy(values).float(), seed=0)
+    good = torch.stack([head(torch.from_numpy(value).float()) for value in values])
+    between = torch.from_numpy((values[:40].mean(axis=0) + values[40:].mean(axis=0)) / 2).float()
+    assert head(between) > good.max()
+    near_all = torch.from_numpy(whitening_of(values) @ (between.numpy() - values.mean(axis=0))).norm()
+    assert near_all < 0.1  # of one kind, it would be the most usual of all
+
+
 def test_the_share_of_good_images_that_are_beaten_is_the_auroc() -> None:
     rng = np.random.default_rng(0)
     good, fake = (torch.from_numpy(rng.normal(mean, 1, 60).round(1)) for mean in (0, 1))  # rounded: there are ties
@@ -108,6 +146,14 @@ def test_a_part_that_does_harm_is_left_out_and_one_that_may_not_is_kept() -> Non
     harmful[np.random.default_rng(0).uniform(size=won.shape) < 0.3] = 0
     assert choose_largest(np.stack([base, doubtful]), [1, 2]) == 1
     assert choose_largest(np.stack([won, harmful]), [1, 2]) == 0
+
+
+def test_little_harm_is_none_however_sure_it_is() -> None:
+    won = np.full((50, 20), 0.9)
+    options = np.stack([won, won - 0.008 - 1e-4 * np.random.default_rng(0).uniform(size=won.shape)])
+    assert choose_largest(options, [1, 2]) == 0
+    assert choose_largest(options, [1, 2], slack=0.01) == 1
+    assert choose_largest(options, [1, 2], slack=0.005) == 0
 
 
 def test_one_good_image_of_ten_does_not_decide() -> None:
@@ -155,21 +201,46 @@ def test_csda_has_to_earn_its_place(seen: tuple[str, ...], noise: float, counts:
     assert ("csda" in detector.counted_parts()) is counts
 
 
+@pytest.mark.usefixtures("tiny_networks")
+@pytest.mark.parametrize(
+    ("noise", "stays"), [(1, True), (100, False)], ids=["it says nothing", "it is loud on good images"]
+)
+def test_a_student_that_does_harm_is_left_out(noise: float, stays: bool) -> None:
+    detector = Detector(Method(heads=HEADS[:-1]))
+    kinds = ["stain", "scratch", "recoloured", "missing"] * 20
+    generator = torch.Generator().manual_seed(0)
+    good, fake = (torch.randn(count, len(detector.parts), generator=generator) for count in (40, len(kinds)))
+    student = [detector.parts.index(part) for part in Detector.STUDENT]
+    fake += 6
+    good[:, student] *= noise
+    fake[:, student] = good[:, student].repeat(2, 1)
+    choose_parts(detector, good, fake, kinds)
+    assert bool({*detector.counted_parts()} & {*Detector.STUDENT}) is stays
+    assert bool(detector.idle_parts() & {*Detector.STUDENT}) is not stays
+
+
 def test_every_kind_of_fake_counts_as_much_however_many_there_are() -> None:
     won = np.array([[1.0], [1.0], [1.0], [0.0]])
     assert by_kind(won, ["stain", "stain", "stain", "scratch"]).tolist() == [[1.0], [0.0]]
 
 
 @pytest.mark.usefixtures("tiny_networks")
-def test_a_map_that_is_blind_to_fakes_is_left_out() -> None:
-    """The auto-encoder's map is loud on good images, the student's on fakes."""
+@pytest.mark.parametrize(
+    ("student", "autoencoder", "noise", "weights"),
+    [(10, 0, 5, [1, 0]), (10, 10, 0, [1, 0]), (0, 10, 0, [0, 1])],
+    ids=["the auto-encoder's is loud on good images", "it says nothing new", "it alone sees fakes"],
+)
+def test_the_auto_encoders_map_has_to_earn_its_place(
+    student: float, autoencoder: float, noise: float, weights: list[float]
+) -> None:
     detector = Detector()
-    quiet = torch.zeros(30, 3, GRID, GRID)
-    good, fake = quiet.clone(), quiet.clone()
-    good[:, 1] += torch.exp(5 * torch.rand(30, 1, 1, generator=torch.Generator().manual_seed(0)) + 5)
-    fake[:, 0] += 10
+    good = torch.rand(30, 3, 1, 1, generator=torch.Generator().manual_seed(1)).repeat(1, 1, GRID, GRID)
+    fake = torch.rand(30, 3, 1, 1, generator=torch.Generator().manual_seed(2)).repeat(1, 1, GRID, GRID)
+    good[:, 1] += noise * torch.exp(5 * torch.rand(30, 1, 1, generator=torch.Generator().manual_seed(0)))
+    fake[:, 0] += student
+    fake[:, 1] += autoencoder
     choose_maps(detector, good, fake, list(EDITS)[:6] * 5)
-    assert detector.map_weight[:2].flatten().tolist() == [1, 0]
+    assert detector.map_weight[:2].flatten().tolist() == weights
 
 
 def looks(logits: torch.Tensor) -> Looks:

@@ -26,7 +26,7 @@ def detector(tiny_networks: None) -> Detector:  # noqa: ARG001
 
 def evidence(residuals: torch.Tensor, region: torch.Tensor) -> Evidence:
     """Of images whose mean features and components say nothing."""
-    nothing = torch.zeros(2 * C), torch.zeros(Components.DIMENSION)
+    nothing = torch.zeros(2 * C), torch.zeros(Detector.CLUSTERINGS, Components.DIMENSION)
     return Evidence(residuals, *nothing, patches_of(residuals[2:], region))
 
 
@@ -173,6 +173,57 @@ def test_parts_that_do_not_count_can_be_taken_out(idle: set[str]) -> None:
     assert [part is None for part in (smaller.memory, smaller.csda)] == ["memory" in idle, "csda" in idle]
     assert smaller.method == Method(heads=tuple(head for head in HEADS if head not in idle))
     assert not smaller.training
+
+
+@pytest.mark.usefixtures("tiny_networks")
+@pytest.mark.parametrize("also", [(), ("csda",), ("memory", "csda")])
+def test_without_the_student_all_else_is_as_with_it(also: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    detector = Detector().eval()
+    for name in ("map_low", "shown_low", "place_mean", "residual_mean", "part_mean"):
+        buffer = getattr(detector, name)
+        buffer.copy_(torch.rand_like(buffer) - 1)
+    idle = {*Detector.STUDENT, *also}
+    detector.part_weight.copy_(torch.tensor([float(part not in idle) for part in Detector.PARTS]))
+    detector.map_weight[:2] = 0  # its share of the map
+    if "csda" not in also:
+        detector.map_weight[-1] = 1
+    assert detector.idle_parts() == idle
+    smaller = detector.without(idle)
+    image = torch.rand(1, 3, 256, 256)
+    with torch.inference_mode():
+        (grid_map, score, parts), expected = smaller.judge(image), smaller_of(detector, image)
+    assert torch.allclose(grid_map, expected[0])
+    assert torch.allclose(score, expected[1])
+    assert dict(zip(smaller.parts, parts.tolist(), strict=True)) == pytest.approx(
+        {part: value for part, value in zip(detector.parts, expected[2].tolist(), strict=True) if part not in idle}
+    )
+    assert not [name for name in smaller.state_dict() if name.startswith(("student", "autoencoder", "puad"))]
+    assert (smaller.method.student, smaller.maps) == ("never", ("patch",))
+
+
+def smaller_of(detector: Detector, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a detector says whose student counts for nothing: its own score alone is a mean of no maps."""
+    map_weight = detector.map_weight.clone()
+    evidence = detector.evidence(image)
+    distances = detector.distances(evidence.residuals)
+    grid_map = detector.anomaly_map(detector.shown_maps(evidence, distances))
+    detector.map_weight[:2] = 1
+    parts = (detector.raw_parts(evidence, distances) - detector.part_mean) / detector.part_std
+    detector.map_weight.copy_(map_weight)
+    return grid_map, detector.fuse(parts), parts
+
+
+@pytest.mark.usefixtures("tiny_networks")
+@pytest.mark.parametrize(
+    "method",
+    [Method(student="always"), Method(heads=("global",)), Method(heads=())],
+    ids=["always", "no map", "report"],
+)
+def test_a_student_that_has_to_stay_is_not_idle(method: Method) -> None:
+    detector = Detector(method)
+    detector.part_weight[[detector.parts.index(part) for part in Detector.STUDENT]] = 0
+    assert not detector.idle_parts() & {*Detector.STUDENT}
 
 
 @pytest.mark.usefixtures("tiny_networks")

@@ -77,7 +77,7 @@ def test_training_starts_from_the_seed_and_changes_the_networks(tmp_path: Path) 
     before = Detector().state_dict()
     after = trained(tmp_path / "a.pt")
     assert not torch.equal(before["student.0.weight"], after["student.0.weight"])
-    assert not torch.equal(before["autoencoder.head.0.weight"], after["autoencoder.head.0.weight"])
+    assert not torch.equal(before["autoencoder.0.weight"], after["autoencoder.0.weight"])
     assert torch.equal(before["teacher.patches.weight"], after["teacher.patches.weight"])
 
 

@@ -27,11 +27,18 @@ def test_the_distance_is_mahalanobis() -> None:
     values = rng.normal(size=(50, 4)) @ rng.normal(size=(4, 4)) + 3
     precision = np.linalg.inv(np.cov(values.T))
     head = Distance(4)
-    head.centre.copy_(torch.from_numpy(values.mean(axis=0)))
+    head.means.copy_(torch.from_numpy(values.mean(axis=0)))
     head.whitening.copy_(torch.from_numpy(np.linalg.cholesky(precision).T))
     for value in values[:5]:
         expected = mahalanobis(value, values.mean(axis=0), precision)
         assert head(torch.from_numpy(value).float()).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_distance_is_that_to_the_nearest_kind() -> None:
+    head = Distance(2)
+    head.means.copy_(torch.tensor([[0.0, 0.0], [10.0, 0.0]]).repeat(head.KINDS // 2, 1))
+    assert head(torch.tensor([9.0, 0.0])).item() == pytest.approx(1)
+    assert head(torch.tensor([5.0, 0.0])).item() == pytest.approx(5)  # of two kinds, the middle is neither
 
 
 def test_the_shares_of_a_cell_sum_to_one(components: Components) -> None:

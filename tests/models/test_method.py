@@ -24,6 +24,14 @@ def test_a_recipe_without_a_training_table_is_the_default(recipe: Path) -> None:
     assert load_method(recipe) == Method()
 
 
+def test_without_a_student_there_must_be_a_map_to_show(recipe: Path) -> None:
+    recipe.write_text('[training]\nstudent = "never"\n')
+    assert load_method(recipe) == Method(student="never")
+    recipe.write_text('[training]\nstudent = "never"\nheads = ["global"]\n')
+    with pytest.raises(DataError, match=r"recipe\.toml: training\.heads: without a student it is patch that shows"):
+        load_method(recipe)
+
+
 def test_an_unknown_key_is_named_with_its_file_and_a_suggestion(recipe: Path) -> None:
     recipe.write_text("[training]\nmomentun = 0.9\n")
     with pytest.raises(

@@ -134,6 +134,22 @@ def test_csda_that_has_nothing_to_learn_from_is_left_out_with_a_word(
         assert torch.equal(loaded.detector.judge(image)[1], learned.detector.judge(image)[1])
 
 
+def test_without_a_student_none_is_trained(dataset: Path, tmp_path: Path) -> None:
+    method = Method(student="never", heads=("patch", "global", "puad", "components"), anomalies="structural")
+    stages: list[str] = []
+    learned = train(
+        dataset,
+        TrainSettings(budget="demo", method=method),
+        work=tmp_path,
+        progress=lambda stage, *_: stages.append(stage),
+    )
+    assert "learning features" in stages
+    assert "training" not in stages
+    assert learned.detector.student is None
+    assert learned.detector.parts == ("patch", "global", "components")
+    assert len(set(learned.record.validation_scores)) > 1
+
+
 def test_another_versions_training_is_refused(tmp_path: Path) -> None:
     torch.save({"record": "{}", "detector": {}}, tmp_path / TRAINED)
     with pytest.raises(DataError, match="another version"):

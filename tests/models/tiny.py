@@ -35,8 +35,15 @@ def tiny_pdn(_size: str, channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, channels, 33, stride=4))
 
 
+def tiny_autoencoder(channels: int, *, instance_norm: bool, dropout: float) -> nn.Sequential:
+    """As the auto-encoder, an image becomes features of every cell."""
+    norm: list[nn.Module] = [nn.InstanceNorm2d(channels)] if instance_norm else []
+    return nn.Sequential(nn.Conv2d(3, channels, 4, stride=4), *norm, nn.Dropout(dropout))
+
+
 def use_tiny_networks(patch: pytest.MonkeyPatch) -> None:
     """Let every detector that is made from now on have them, whatever its method says."""
     patch.setattr("models.detector.open_teacher", lambda _name: TinyTeacher())
     patch.setattr("models.detector.pdn", tiny_pdn)
+    patch.setattr("models.detector.AutoEncoder", tiny_autoencoder)
     patch.setattr("models.memory.PatchMemory.COUNT", 256)
