@@ -86,19 +86,16 @@ def fit_distances(
     Returns:
         the patches of each, (1024, C) half precision, if the detector has a memory of them.
     """
-    places = set(evenly(len(train), PLACE_IMAGES))
-    embeddings, components, residuals, kept = [], [], ResidualMoments(detector.region), []
-    patches = []
-    for index, image in enumerate(train):
+    residuals = GoodResiduals(detector.region, len(train))
+    embeddings, components, patches = [], [], []
+    for done, image in enumerate(train, start=1):
         evidence = detector.evidence(image)
         embeddings.append(evidence.embedding)
         components.append(evidence.components)
         residuals.add(evidence.residuals)
         if evidence.patches is not None:
             patches.append(evidence.patches.half())
-        if index in places:
-            kept.append(evidence.residuals.half())
-        progress(index + 1)
+        progress(done)
     embedded = torch.stack(embeddings)
     fit_distance(detector.mean_distance, embedded[:, -detector.teacher.channels :], seed)
     if detector.puad is not None:
@@ -106,7 +103,6 @@ def fit_distances(
     for distance, described in zip(detector.component_distances, torch.stack(components, dim=1), strict=True):
         fit_distance(distance, described, seed)
     residuals.fit(detector)
-    fit_places(detector, kept)
     return patches
 
 
@@ -141,17 +137,24 @@ def fill_components(head: Components, sample: npt.NDArray[np.float64], seed: int
     head.colours[: len(principal)] = torch.from_numpy(principal.copy())
 
 
-class ResidualMoments:
-    """Mean of the residuals at each place, and their covariance about it over all places, gathered image by image."""
+class GoodResiduals:
+    """Mean of the residuals at each place, and their covariance about it over all places, gathered image by image.
 
-    def __init__(self, region: Tensor) -> None:
+    Some images' residuals are kept, for how the maps vary once mean and covariance are known.
+    """
+
+    def __init__(self, region: Tensor, images: int) -> None:
         self.region = region.flatten().double()  # what is not inspected tells nothing of how the rest varies
+        self.places = set(evenly(images, PLACE_IMAGES))
+        self.kept: list[Tensor] = []
         self.count = 0
         self.total = torch.zeros(())  # becomes (maps, C, P)
         self.products = torch.zeros(())  # becomes (maps, C, C), summed over places
 
     def add(self, residuals: Tensor) -> None:
         """One image's residuals, (maps, C, 64, 64)."""
+        if self.count in self.places:
+            self.kept.append(residuals.half())
         values = residuals.flatten(2).double()
         self.count += 1
         self.total = self.total + values
@@ -159,7 +162,7 @@ class ResidualMoments:
         self.products = self.products + torch.bmm(inspected, inspected.transpose(1, 2))
 
     def fit(self, detector: Detector) -> None:
-        """Write `residual_mean` and `residual_whitening`; the covariance is shrunk by 0.1 % towards a sphere."""
+        """Write `residual_mean`, `residual_whitening` (shrunk by 0.1 % towards a sphere) and the moments of places."""
         mean = self.total / self.count
         places, inspected = self.region.sum(), mean * self.region
         covariance = self.products / (self.count * places) - torch.bmm(inspected, inspected.transpose(1, 2)) / places
@@ -168,6 +171,7 @@ class ResidualMoments:
         eigenvalues = (eigenvalues.unsqueeze(1) + 1e-3 * power).clamp(min=1e-3 * power + 1e-12).squeeze(1)
         detector.residual_mean.copy_(mean)
         detector.residual_whitening.copy_((vectors / eigenvalues.sqrt().unsqueeze(1)).transpose(1, 2))
+        fit_places(detector, self.kept)
 
 
 def fit_places(detector: Detector, residuals: Sequence[Tensor]) -> None:

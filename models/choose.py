@@ -65,7 +65,9 @@ def choose_maps(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence[
     beaten = []
     for option in options:
         detector.map_weight[:2] = torch.tensor(option).view(2, 1, 1)
-        scores, fake_scores = (torch.stack([detector.raw_map_parts(item)[0] for item in maps]) for maps in (good, fake))
+        scores, fake_scores = (
+            torch.stack([detector.raw_map_parts(item)["maps"] for item in maps]) for maps in (good, fake)
+        )
         beaten.append(by_kind(wins(scores, fake_scores), kinds))
     chosen = options[choose_largest(np.stack(beaten), [option == STUDENT_ALONE for option in options])]
     detector.map_weight[:2] = torch.tensor(chosen).view(2, 1, 1)

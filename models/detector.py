@@ -90,7 +90,9 @@ class Detector(nn.Module):
         )
         self.memory = PatchMemory(channels) if "memory" in method.heads else None
         self.csda = Csda(self.teacher.scale_channels) if "csda" in method.heads else None
-        absent = {part for part in self.OPTIONAL if part not in method.heads} | {*(() if has_student else self.STUDENT)}
+        absent = [part for part in self.OPTIONAL if part not in method.heads]
+        if not has_student:
+            absent.extend(self.STUDENT)
         self.parts = tuple(part for part in self.PARTS if part not in absent)
         self.maps = self.MAPS if has_student else self.MAPS[-1:]
         self.shown = (*self.maps, "csda") if self.csda else self.maps
@@ -150,18 +152,17 @@ class Detector(nn.Module):
 
     def idle_parts(self) -> set[str]:
         """What calibration has found not to count for this product, in the score or in the map: it can be left out."""
-        counted = {*self.counted_parts()} | ({"csda"} if self.csda and self.map_weight[-1] else set())
-        idle = {part for part in self.OPTIONAL if part in self.parts} - counted
-        return idle | {*self.optional_student()} if not counted & {*self.STUDENT} else idle
-
-    def optional_student(self) -> tuple[str, ...]:
-        """The student's parts, if it may be left out: there must be another map to show."""
-        another = "patch" in self.method.heads and self.method.whitening
-        return self.STUDENT if self.student is not None and self.method.student == "chosen" and another else ()
+        counted = {*self.counted_parts()}
+        if self.csda and self.map_weight[-1]:
+            counted.add("csda")
+        idle = {*self.OPTIONAL} & {*self.parts} - counted
+        if self._may_lose_student() and counted.isdisjoint(self.STUDENT):
+            idle.update(self.STUDENT)
+        return idle
 
     def without(self, parts: Collection[str]) -> "Detector":
-        """The same detector without some optional parts, which then cost no time; the student's are one."""
-        student = "never" if {*self.STUDENT} <= {*parts} else self.method.student
+        """The same detector without some optional parts, which then cost no time; `maps` stands for the student."""
+        student = "never" if "maps" in parts else self.method.student
         heads = tuple(head for head in self.method.heads if head not in parts)
         plain = Detector(replace(self.method, heads=heads, student=student))
         own = self.state_dict()
@@ -169,6 +170,10 @@ class Detector(nn.Module):
             kept = self._kept(name, plain)
             value.copy_(own[name] if kept is None else own[name][kept])
         return plain.train(self.training)
+
+    def _may_lose_student(self) -> bool:
+        another_map = self.method.whitening and "patch" in self.method.heads
+        return self.student is not None and self.method.student == "chosen" and another_map
 
     def _kept(self, buffer: str, plain: "Detector") -> list[int] | None:
         """Which entries of a buffer stay where this detector becomes the plain one; None: all."""
@@ -251,35 +256,30 @@ class Detector(nn.Module):
 
     def raw_parts(self, evidence: Evidence, distances: Tensor) -> Tensor:
         """The image score's parts before they are brought to one scale, (len(parts),)."""
-        remembered = (
-            [self.memory(evidence.patches, self.region)] if self.memory and evidence.patches is not None else []
-        )
-        compared = [] if evidence.logits is None else [image_score(evidence.logits, self.region)]
-        return torch.stack(
-            [
-                *self.raw_map_parts(distances),
-                *remembered,
-                self.mean_distance(evidence.embedding[-self.teacher.channels :]),
-                *([] if self.puad is None else [self.puad(evidence.embedding)]),
-                self.component_score(evidence.components),
-                *compared,
-            ]
-        )
+        found = self.raw_map_parts(distances)
+        if self.memory is not None and evidence.patches is not None:
+            found["memory"] = self.memory(evidence.patches, self.region)
+        found["global"] = self.mean_distance(evidence.embedding[-self.teacher.channels :])
+        if self.puad is not None:
+            found["puad"] = self.puad(evidence.embedding)
+        found["components"] = self.component_score(evidence.components)
+        if evidence.logits is not None:
+            found["csda"] = image_score(evidence.logits, self.region)
+        return torch.stack([found[part] for part in self.parts])
 
     def component_score(self, components: Tensor) -> Tensor:
         """(CLUSTERINGS, D) -> (), the mean distance."""
         each = [distance(one) for distance, one in zip(self.component_distances, components, strict=True)]
         return torch.stack(each).mean(dim=0)
 
-    def raw_map_parts(self, distances: Tensor) -> list[Tensor]:
-        """The first of `raw_parts`, () each: the maximum of DFSC's maps, if there is a student, and the teacher's."""
+    def raw_map_parts(self, distances: Tensor) -> dict[str, Tensor]:
+        """Of `raw_parts`, () each: the maximum of DFSC's maps, if there is a student, and that of the teacher's."""
         scaled = self.scale(self.at_place(distances), self.map_low, self.map_high)
-        inspected = self.region[0, 0]
-        low = (inspected - 1) * 1e6  # where nothing is inspected nothing is found
-        maps = [scaled[-1]]
+        maps = {"patch": scaled[-1]}
         if self.student is not None:
-            maps.insert(0, (scaled[:2] * self.map_weight[:2]).sum(dim=0) / self.map_weight[:2].sum())
-        return [(one + low).amax(dim=(0, 1)) for one in maps]
+            maps["maps"] = (scaled[:2] * self.map_weight[:2]).sum(dim=0) / self.map_weight[:2].sum()
+        low = (self.region[0, 0] - 1) * 1e6  # where nothing is inspected nothing is found
+        return {part: (one + low).amax(dim=(0, 1)) for part, one in maps.items()}
 
     def counted_parts(self) -> tuple[str, ...]:
         """The parts that calibration has found to count for this product."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.calibrate import ResidualMoments, fit_maps, fit_places
+from models.calibrate import GoodResiduals, fit_maps
 from models.choose import Wins, by_kind, choose_largest, look, wins
 from models.detector import Detector
 from models.fakes import Fake
@@ -102,13 +102,11 @@ def separate(
     """
     known, good = ([images[index] for index in evenly(len(images), LOOKED_AT)] for images in (train, validation))
     total = len(known) + len(good) + len(fakes)
-    moments, residuals = ResidualMoments(detector.region), []
+    residuals = GoodResiduals(detector.region, len(known))
     for done, image in enumerate(known, start=1):
-        residuals.append(detector.evidence(image).residuals)
-        moments.add(residuals[-1])
+        residuals.add(detector.evidence(image).residuals)
         progress("comparing margins", done, total)
-    moments.fit(detector)
-    fit_places(detector, residuals)
+    residuals.fit(detector)
     seen = look(detector, good, lambda done: progress("comparing margins", len(known) + done, total))
     fit_maps(detector, seen)
     edited = look(
@@ -117,6 +115,6 @@ def separate(
         lambda done: progress("comparing margins", total - len(fakes) + done, total),
     )
     scores, higher = (
-        torch.stack([detector.raw_map_parts(maps)[0] for maps in looks.distances]) for looks in (seen, edited)
+        torch.stack([detector.raw_map_parts(maps)["maps"] for maps in looks.distances]) for looks in (seen, edited)
     )
     return by_kind(wins(scores, higher), [item.kind for item in fakes])

@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 
 from models.calibrate import (
     LEAST_OF_A_KIND,
-    ResidualMoments,
+    GoodResiduals,
     calibrate,
     fit_distance,
     fit_places,
@@ -306,7 +306,7 @@ def test_residuals_are_whitened_by_their_own_covariance_about_each_places_mean()
     detector = Detector()
     mixing = torch.randn(C, C, generator=torch.Generator().manual_seed(1))
     offset = 10 * torch.randn(3, C, GRID, GRID)
-    moments = ResidualMoments(detector.region)
+    moments = GoodResiduals(detector.region, images=20)
     drawn = [offset + torch.einsum("ij,kjhw->kihw", mixing, torch.randn(3, C, GRID, GRID)) for _ in range(20)]
     for residuals in drawn:
         moments.add(residuals)
