@@ -28,8 +28,6 @@ FAULTS: dict[str, Callable[[Stage, bool], None]] = {
     "hanging": lambda stage, on: setattr(stage, "hang", on),
     "crashed": lambda stage, on: setattr(stage, "abort", on),
 }
-
-
 AWAY_S = {
     "unplugged": 0.5,
     "stalled": 0.5,
@@ -90,7 +88,7 @@ def _lose(
     fault(stage, True)
     lost_at = time.monotonic()
     while not isinstance(event := next(events), Outage):
-        if has_picture(event) and isinstance(event, Frame):
+        if has_picture(event):
             seen.add(event)  # exposed before the loss
         require(time.monotonic() - lost_at < PATIENCE_S, "the loss was not noticed")
     noticed_s = time.monotonic() - lost_at
@@ -100,8 +98,7 @@ def _lose(
     back_at = time.monotonic()
     while not has_picture(event := next(events)):
         require(time.monotonic() - back_at < PATIENCE_S, "the camera did not come back")
-    if isinstance(event, Frame):
-        seen.add(event)
+    seen.add(event)
     return noticed_s, time.monotonic() - back_at
 
 

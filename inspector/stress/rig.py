@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from itertools import count
 from threading import Event as Flag
 from threading import Thread
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def camera_feed(*, trigger: str, rate_hz: float | None = None, **features: objec
         yield feed
 
 
-def has_picture(event: Event) -> bool:
+def has_picture(event: Event) -> TypeGuard[Frame]:
     """Whether it is a part that can be inspected."""
     return isinstance(event, Frame) and event.image.size > 0
 
@@ -82,7 +82,7 @@ def next_frame(events: Iterator[Event]) -> Frame:
     """
     until = time.monotonic() + PATIENCE_S
     for event in events:
-        if isinstance(event, Frame) and event.image.size:
+        if has_picture(event):
             return event
         require(time.monotonic() < until, f"no frame within {PATIENCE_S:.0f} s")
     raise StressError("the camera ended")
