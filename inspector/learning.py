@@ -220,6 +220,7 @@ def generate(
     from models.comgen.sheet import draw_anomalies
     from models.comgen.truth import component_files, true_components
     from models.comgen.vocabulary import read_vocabulary, suggest
+    from models.comgen.wholes import wholes
     from models.normals import load_normals
 
     with progress_bars() as progress:
@@ -236,7 +237,8 @@ def generate(
         )
         again = []
         for done, anomaly in enumerate(made, start=1):
-            again.append(found.find(photo_as_network_image(anomaly.photo, normals.format), anywhere=True))
+            seen = found.find(photo_as_network_image(anomaly.photo, normals.format), anywhere=True)
+            again.append([*seen, *wholes(generator.population.parts_of(seen))])
             progress("looking at them", done, len(made))
     if not made:
         typer.echo("the product has no components that could be edited: nothing was generated")

@@ -35,6 +35,7 @@ class Instance:
     component: int
     mode: int  # which kind of it: a colour, a print
     mask: Mask  # (256, 256)
+    members: tuple["Instance", ...] = ()  # what it is made of, where that is several, the largest first
 
     def as_token(self) -> Token:
         """As a denoiser's prompt names it."""
@@ -43,6 +44,12 @@ class Instance:
         bottom, right = (rows.max() + 1) / NETWORK_SIDE, (columns.max() + 1) / NETWORK_SIDE
         share = F.avg_pool2d(torch.from_numpy(self.mask)[None].float(), NETWORK_SIDE // SIDE)[0]
         return Token(self.component, self.mode, (float(top), float(left), float(bottom), float(right)), share)
+
+
+def union(instances: Sequence[Instance]) -> Mask:
+    """Where any of them is, (256, 256)."""
+    masks = [instance.mask for instance in instances]
+    return np.asarray(np.any(masks, axis=0)) if masks else np.zeros((NETWORK_SIDE, NETWORK_SIDE), bool)
 
 
 @dataclass(frozen=True, slots=True)

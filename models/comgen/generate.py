@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-from models.comgen.components import Components, Instance
+from models.comgen.components import Components, Instance, union
 from models.comgen.composite import (
     Edited,
     Mask,
@@ -32,6 +31,7 @@ GALLERY = 40  # good images that are edited and that lend their parts
 TRIES = 30  # draws for one anomaly
 OTHERS = 8  # good images that are asked for a filling
 SEEN = 20  # of 255: a change of one pixel that can be seen
+USUALLY = 0.5  # share of the good images, from which on a place where parts lie is taken to be busy
 LEAST_SEEN = 0.25  # share of a defect's pixels that must have changed by that much: less is invisible
 
 
@@ -88,6 +88,8 @@ class Generator:
             found.append(components.find(images[index]))
             progress("looking at good images", done, len(self._chosen))
         self.population = Population(found)
+        busy = [union(parts) for parts in self.population.parts]
+        self._usually_busy = np.mean(busy, axis=0) > USUALLY
 
     def generate(
         self,
@@ -177,13 +179,14 @@ class Generator:
     def _without(self, image: int, photo: Photo, parts: Sequence[Instance], rng: np.random.Generator) -> Photo:
         """The photograph without some parts."""
         size = _size(photo)
-        occupied = _union([item.mask for item in self.population.parts[image] if item not in parts], size)
+        present = [item for item in self.population.parts[image] if item not in parts]
+        occupied = upscaled(union(present) | self._usually_busy, size)  # a part may have been overlooked in this image
         chosen = rng.permutation(self.population.size)[: OTHERS + 1]
-        others = []
-        for index in (int(index) for index in chosen if index != image):
-            busy = [item.mask for item in self.population.parts[index]]
-            if _size(other := self.photo(self._chosen[index])) == size:
-                others.append((other, _union(busy, size)))
+        others = [
+            (other, upscaled(union(self.population.parts[index]), size))
+            for index in chosen.tolist()
+            if index != image and _size(other := self.photo(self._chosen[index])) == size
+        ]
         for part in parts:
             photo = fill(photo, upscaled(part.mask, size), others, occupied, rng)
         return photo
@@ -206,9 +209,3 @@ class Generator:
 
 def _size(photo: Photo) -> tuple[int, int]:
     return photo.shape[0], photo.shape[1]
-
-
-def _union(masks: Sequence[npt.NDArray[np.bool_]], size: tuple[int, int]) -> Mask:
-    if not masks:
-        return np.zeros(size, bool)
-    return upscaled(np.any(masks, axis=0), size)

@@ -1,25 +1,34 @@
 """What is usual of a product: how many of each component, which kinds together, and where. Knows no pixel's colour."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from math import hypot
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import gaussian_kde
 
 from models.comgen.components import Instance
-from models.comgen.shapes import spread
+from models.comgen.shapes import roundness, spread
+from models.comgen.wholes import wholes
 from models.grid import NETWORK_SIDE
 
 USUAL = 0.1  # share of good images, from which on a count or a pair of kinds is no anomaly
+FEWEST = 5  # instances, without which nothing is known of a component's places
 DEPENDABLE = 0.5  # share of the images that must agree on a component's count before it is edited
 THINNEST, LONGEST = 2.2, 6.0  # pixels across, and length over width: an edge or a shadow is no part
+RAGGED = 0.2  # roundness, below which it is what shows between parts
+ATTACHED = 0.5  # share of a component's instances that are seen as part of a larger thing: alone it is not moved
 NEAR = 0.05  # quantile of the good parts' own density, above which a place is usual
 Kind = tuple[int, int]  # component and mode
 
 
 class Population:
-    """The components of many good images; `parts` are those of each image that are worth editing."""
+    """The components of many good images.
+
+    `parts` are those of each image that are worth editing, `things` what they make up: a label is moved with prints.
+    """
 
     def __init__(self, images: Sequence[Sequence[Instance]]) -> None:
         self.images = images
@@ -28,9 +37,20 @@ class Population:
         kinds = [{(instance.component, instance.mode) for instance in instances} for instances in images]
         self._alone = Counter(kind for seen in kinds for kind in seen)
         self._together = Counter((one, other) for seen in kinds for one in seen for other in seen if one != other)
-        self._places = _places(images)
-        self._editable = frozenset(component for component in self._places if self._is_dependable(component))
-        self.parts = [[instance for instance in instances if self._is_part(instance)] for instances in images]
+        seen = Counter(instance.component for instances in images for instance in instances)
+        self._editable = frozenset(
+            component for component, times in seen.items() if times >= FEWEST and self._is_dependable(component)
+        )
+        self.parts = [self.parts_of(instances) for instances in images]
+        made_up = [wholes(parts) for parts in self.parts]
+        attached = _attached(self.parts, made_up)
+        self.things = [[one for one in found if one.members or one.component not in attached] for found in made_up]
+        self._centres = _centres(chain(*images, *self.things))
+        self._places = _places(self._centres)
+
+    def parts_of(self, instances: Sequence[Instance]) -> list[Instance]:
+        """Those of an image that can be counted on, and are neither an edge nor a shadow."""
+        return [instance for instance in instances if self._is_part(instance)]
 
     def usual_count(self, component: int, count: int) -> bool:
         """Whether good images show so many of a component."""
@@ -49,15 +69,19 @@ class Population:
         estimate, least = self._places[component]
         return float(estimate.logpdf(np.array(place)[:, np.newaxis])[0] - least)
 
+    def from_good(self, component: int, place: tuple[float, float]) -> float:
+        """Distance to the nearest place at which a good image shows a component, in sides of the image."""
+        return min(hypot(place[0] - row, place[1] - column) for row, column in self._centres[component])
+
     def _is_dependable(self, component: int) -> bool:
         counts = Counter(counts[component] for counts in self._counts)
         count, images = counts.most_common(1)[0]
         return count > 0 and images >= DEPENDABLE * self.size
 
     def _is_part(self, instance: Instance) -> bool:
-        """One that can be counted on, and neither an edge nor a shadow."""
         across, along = spread(instance.mask)
-        return bool(instance.component in self._editable and across >= THINNEST and along <= LONGEST * across)
+        is_thin = across < THINNEST or along > LONGEST * across
+        return instance.component in self._editable and not is_thin and roundness(instance.mask) >= RAGGED
 
 
 def centre(instance: Instance) -> tuple[float, float]:
@@ -66,14 +90,26 @@ def centre(instance: Instance) -> tuple[float, float]:
     return float(row), float(column)
 
 
-def _places(images: Sequence[Sequence[Instance]]) -> dict[int, tuple[gaussian_kde, float]]:
-    """For each component that is seen often enough, the density of its places and its low end on good parts."""
+def _attached(parts: Sequence[Sequence[Instance]], things: Sequence[Sequence[Instance]]) -> set[int]:
+    """The components that mostly are part of a larger thing."""
+    alone = Counter(part.component for of_image in parts for part in of_image)
+    joined = Counter(part.component for of_image in things for thing in of_image for part in thing.members)
+    return {component for component, count in joined.items() if count > ATTACHED * alone[component]}
+
+
+def _centres(instances: Iterable[Instance]) -> dict[int, list[tuple[float, float]]]:
+    """Where each component is seen."""
     seen: dict[int, list[tuple[float, float]]] = {}
-    for instance in (instance for instances in images for instance in instances):
+    for instance in instances:
         seen.setdefault(instance.component, []).append(centre(instance))
+    return seen
+
+
+def _places(centres: Mapping[int, Sequence[tuple[float, float]]]) -> dict[int, tuple[gaussian_kde, float]]:
+    """For each component that is seen often enough, the density of its places and its low end on good parts."""
     found = {}
-    for component, places in seen.items():
-        if len(places) >= 5:
+    for component, places in centres.items():
+        if len(places) >= FEWEST:
             values: npt.NDArray[np.float64] = np.array(places).T
             jitter = np.random.default_rng(component).normal(0, 0.5 / NETWORK_SIDE, values.shape)  # never on one line
             estimate = gaussian_kde(values + jitter)

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from models.comgen.components import Instance
+from models.comgen.components import Instance, union
 from models.comgen.population import Population, centre
 from models.comgen.shapes import Mask
 from models.grid import NETWORK_SIDE
@@ -36,21 +36,23 @@ class Modification:
 
     def words(self, instances: Sequence[Instance], names: Sequence[str]) -> tuple[str, str]:
         """The image's prompt before and after."""
+        part, other = (pieces(thing) if thing else () for thing in (self.part, self.other))
         before = [_word(instance, names) for instance in instances]
-        after = list(before)
-        word, at = _word(self.part, names), instances.index(self.part)
-        if self.change == "drop":
-            after.pop(at)
-        elif self.change == "duplicate":
-            after.append(word)
-        elif self.change in {"replace", "other kind"} and self.other:
-            after[at] = _word(self.other, names)
-        elif self.change == "swap" and self.other:
-            there = instances.index(self.other)
-            after[at], after[there] = f"{after[there]} in its place", f"{word} in its place"
-        else:
-            adjective = {"move": "moved", "level": "grown" if self.grow else "shrunk"}[self.change]
-            after[at] = f"{adjective} {word}"
+        rest = [_word(instance, names) for instance in instances if instance not in {*part, *other}]
+        words, others = ([_word(instance, names) for instance in thing] for thing in (part, other))
+        match self.change:
+            case "drop":
+                after = rest
+            case "duplicate":
+                after = before + words
+            case "replace" | "other kind":
+                after = rest + others
+            case "swap":
+                after = rest + [f"{word} in its place" for word in words + others]
+            case "move":
+                after = rest + [f"moved {word}" for word in words]
+            case "level":
+                after = rest + [f"{'grown' if self.grow else 'shrunk'} {word}" for word in words]
         return _counted(before), _counted(after)
 
 
@@ -69,12 +71,17 @@ def modify(
     Returns:
         None: the image has no part that this can be done to, or the outcome is usual and thus no anomaly.
     """
-    parts = population.parts[image]
-    if not parts:
+    choice = _editable(image, change, population)
+    if not choice:
         return None
-    part = parts[int(rng.integers(len(parts)))]
-    drawn = _draw(image, change, part, parts, population, rng, rare=rare)
+    part = choice[int(rng.integers(len(choice)))]
+    drawn = _draw(image, change, part, population, rng, rare=rare)
     return drawn if drawn and is_anomalous(drawn, image, population) else None
+
+
+def pieces(thing: Instance) -> tuple[Instance, ...]:
+    """What it is made of."""
+    return thing.members or (thing,)
 
 
 def is_anomalous(drawn: Modification, image: int, population: Population) -> bool:
@@ -106,11 +113,21 @@ def _clashes(part: Instance, other: Instance, parts: Sequence[Instance], populat
     return any(not population.usual_pair(kind, (item.component, item.mode)) for item in rest)
 
 
+def _editable(image: int, change: Change, population: Population) -> list[Instance]:
+    """What this can be done to: a print may be missing, of another kind or extent, but it is moved with its label."""
+    match change:
+        case "drop":
+            return list(dict.fromkeys([*population.things[image], *population.parts[image]]))
+        case "level" | "other kind":
+            return population.parts[image]
+        case _:
+            return population.things[image]
+
+
 def _draw(
     image: int,
     change: Change,
     part: Instance,
-    parts: Sequence[Instance],
     population: Population,
     rng: np.random.Generator,
     *,
@@ -120,11 +137,12 @@ def _draw(
         case "drop":
             return Modification(change, part)
         case "duplicate" | "move":
-            place = _place(part, parts, population, rng, rare=rare)
+            place = _place(part, population.parts[image], population, rng, rare=rare)
             turn = float(rng.uniform(*TURNS)) if rng.random() < 0.5 else 0.0
             return Modification(change, part, place=place, degrees=turn) if place else None
         case "swap":
-            others = [item for item in parts if item.component != part.component and _alike(item, part)]
+            things = population.things[image]
+            others = [item for item in things if item.component != part.component and _alike(item, part)]
             return Modification(change, part, other=others[int(rng.integers(len(others)))]) if others else None
         case "replace" | "other kind":
             return _from_elsewhere(image, change, part, population, rng)
@@ -136,7 +154,8 @@ def _place(
     part: Instance, parts: Sequence[Instance], population: Population, rng: np.random.Generator, *, rare: bool
 ) -> Place | None:
     """Where a part may go without lying on another; a rare place, or any."""
-    busy = np.any([item.mask for item in parts if item is not part and not _holds(item, part)] or [part.mask], axis=0)
+    strange = [item for item in parts if item not in pieces(part) and not _holds(item, part)]
+    busy = union(strange)
     rows, columns = np.nonzero(part.mask)
     free = []
     for _ in range(PLACES):
@@ -159,7 +178,7 @@ def _from_elsewhere(
         other_image = int(rng.integers(population.size))
         candidates = [
             item
-            for item in population.parts[other_image]
+            for item in _editable(other_image, change, population)
             if other_image != image and _alike(item, part)
             if (item.component != part.component if change == "replace" else item.component == part.component)
             if change == "replace" or item.mode != part.mode

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import hypot
 from statistics import mean, median
 
 import cv2
@@ -10,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from models.comgen.components import Instance
+from models.comgen.components import Instance, union
 from models.comgen.generate import Anomaly
-from models.comgen.population import Population, centre
-from models.comgen.prompts import Modification, Place
+from models.comgen.population import Population
+from models.comgen.prompts import Modification, pieces
 from models.comgen.shapes import Mask, overlap
 from models.comgen.truth import Truth, true_change
 from models.grid import NETWORK_SIDE
@@ -69,7 +68,7 @@ def component_iou(found: Sequence[Sequence[Instance]], truth: Sequence[Truth]) -
     components = 1 + max((item.component for instances in found for item in instances), default=0)
     scores = np.zeros((len(numbers), components))
     for component in range(components):
-        shown = np.stack([_union(instances, component) for instances in found])
+        shown = np.stack([union([item for item in instances if item.component == component]) for instances in found])
         scores[:, component] = [overlap(shown, true == number) for number in numbers]
     rows, columns = linear_sum_assignment(-scores)
     assigned = dict(zip(rows.tolist(), columns.tolist(), strict=True))
@@ -87,7 +86,7 @@ def edit_quality(
     Args:
         anomalies: what was generated.
         originals: the good images that they were made from, (H, W, 3).
-        found: the components that the generated images show.
+        found: the components that the generated images show, and what they make up.
         truths: component maps by the number of the good image; None where they are not known.
     """
     changed = [shows_change(anomaly, instances) for anomaly, instances in zip(anomalies, found, strict=True)]
@@ -129,7 +128,7 @@ def rarity(drawn: Sequence[Modification], population: Population) -> Rarity | No
         return None
     return Rarity(
         seldom=mean(SELDOM < population.log_density(component, place) < 0 for component, place in places),
-        distance=median(_from_good(component, place, population) for component, place in places),
+        distance=median(population.from_good(component, place) for component, place in places),
     )
 
 
@@ -153,16 +152,11 @@ def _by_change(anomalies: Sequence[Anomaly], values: Sequence[float]) -> dict[st
     return {kind: mean(value for anomaly, value in pairs if anomaly.change == kind) for kind in kinds}
 
 
-def _from_good(component: int, place: Place, population: Population) -> float:
-    """From a place to the nearest at which a good image shows the component."""
-    good = [centre(item) for instances in population.images for item in instances if item.component == component]
-    return min(hypot(place[0] - row, place[1] - column) for row, column in good)
-
-
 def _is_there(part: Instance, found: Sequence[Instance]) -> bool:
-    """Whether the part, of the same kind, is still where it was."""
+    """Whether the part, or the largest piece of it, is still where it was and of the same kind."""
+    piece = pieces(part)[0]
     return any(
-        (item.component, item.mode) == (part.component, part.mode) and overlap(item.mask, part.mask) > STILL_THERE
+        (item.component, item.mode) == (piece.component, piece.mode) and overlap(item.mask, piece.mask) > STILL_THERE
         for item in found
     )
 
@@ -181,8 +175,3 @@ def _small(mask: Mask) -> Mask:
 def _sized(mask: Mask, other: Mask) -> Mask:
     """At the size of another mask; a component map may be smaller than its photograph."""
     return np.asarray(cv2.resize(mask.astype(np.uint8), other.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0)
-
-
-def _union(instances: Sequence[Instance], component: int) -> Mask:
-    masks = [item.mask for item in instances if item.component == component]
-    return np.asarray(np.any(masks, axis=0)) if masks else np.zeros((NETWORK_SIDE, NETWORK_SIDE), bool)

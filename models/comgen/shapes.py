@@ -1,6 +1,6 @@
 """Pieces of an image that could be a component: what a surface encloses, and the surface's own patches. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import cv2
@@ -47,23 +47,40 @@ def spread(mask: Mask) -> npt.NDArray[np.float64]:
     return np.asarray(np.sqrt(np.linalg.eigvalsh(covariance)))
 
 
+def filled(patch: Mask) -> Mask:
+    """The patch with what it encloses."""
+    drawn = cv2.drawContours(np.zeros(patch.shape, np.uint8), _outline(patch), -1, 1, cv2.FILLED)
+    return np.asarray(drawn > 0)
+
+
+def roundness(mask: Mask) -> float:
+    """Isoperimetric quotient of the largest piece's outline: 1 for a disc, .79 for a square, little if it is ragged."""
+    largest = max(_outline(mask), key=cv2.contourArea)
+    return float(4 * np.pi * cv2.contourArea(largest) / max(cv2.arcLength(largest, True), 1.0) ** 2)
+
+
+def solidity(mask: Mask) -> float:
+    """Share of its convex hull that a mask covers."""
+    hull = cv2.convexHull(np.concatenate(_outline(mask)))
+    covered = cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), hull, 1)
+    return float(np.count_nonzero(mask) / np.count_nonzero(covered))
+
+
+def _outline(mask: Mask) -> Sequence[npt.NDArray[np.int32]]:
+    found = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    return [np.asarray(line, np.int32) for line in found]
+
+
 def _pieces(labels: Labels) -> Iterator[tuple[Mask, bool]]:
     """Each piece, and whether it is enclosed by a surface."""
     for surface in np.unique(labels):
         closed = cv2.morphologyEx((labels == surface).astype(np.uint8), cv2.MORPH_CLOSE, _CLOSE)
         for patch in _connected(closed, LEAST, 1.0):
-            filled = _filled(patch)
+            whole = filled(patch)
             if patch.mean() >= GROUND:
-                yield from ((hole, True) for hole in _opened(filled & ~patch))
-            if filled.sum() < (1 + MOST) * patch.sum() and not _touches_border(patch):
+                yield from ((hole, True) for hole in _opened(whole & ~patch))
+            if whole.sum() < (1 + MOST) * patch.sum() and not _touches_border(patch):
                 yield from ((piece, False) for piece in _opened(patch))
-
-
-def _filled(patch: Mask) -> Mask:
-    """The patch with what it encloses."""
-    outline, _ = cv2.findContours(patch.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    drawn = cv2.drawContours(np.zeros(patch.shape, np.uint8), outline, -1, 1, cv2.FILLED)
-    return np.asarray(drawn > 0)
 
 
 def _opened(mask: Mask) -> Iterator[Mask]:

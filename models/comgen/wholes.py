@@ -1,0 +1,63 @@
+"""Which pieces of an image hang together: a label with its prints, a vial with its cap. Pure; knows no product."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse.csgraph import connected_components
+
+from models.comgen.components import Instance
+from models.comgen.shapes import Mask, filled, solidity
+
+TOUCHING = 0.15  # share of the smaller one's rim that lies on the other: they are probably one thing
+ENCLOSED = 0.8  # the same: a print on its label
+MOST = 0.15  # share of the image that a thing covers; more is the product itself
+LEAST_SOLID = 0.8  # of a thing: what else is taken for a part of it sticks out
+_RIM, _CLOSE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)), np.ones((5, 5), np.uint8)
+
+
+def wholes(parts: Sequence[Instance]) -> list[Instance]:
+    """The things that parts of one image make up, each with its `members`; a part that stands alone is itself one.
+
+    Parts that touch are one thing, unless that becomes too large or has no compact shape: then only what lies on
+    another belongs to it.
+    """
+    contact = _contacts([part.mask for part in parts])
+    found, undecided = [], [list(range(len(parts)))] if parts else []
+    for least in (TOUCHING, ENCLOSED):
+        groups = [group for members in undecided for group in _connected(members, contact >= least)]
+        joined = [_joined([parts[index] for index in group]) for group in groups]
+        found += [one for one in joined if _is_thing(one)]
+        undecided = [group for group, one in zip(groups, joined, strict=True) if not _is_thing(one)]
+    return found + [parts[index] for group in undecided for index in group]
+
+
+def _contacts(masks: Sequence[Mask]) -> npt.NDArray[np.float64]:
+    """How much of the rim of the smaller of two pieces lies on the larger one, (n, n)."""
+    contact = np.zeros((len(masks), len(masks)))
+    for one, other in combinations(range(len(masks)), 2):
+        small, large = sorted((masks[one], masks[other]), key=np.count_nonzero)
+        rim = (cv2.dilate(small.astype(np.uint8), _RIM) > 0) & ~small
+        contact[one, other] = max(filled(large)[small].mean(), large[rim].mean() if rim.any() else 0.0)
+    return contact
+
+
+def _connected(members: Sequence[int], contact: npt.NDArray[np.bool_]) -> list[list[int]]:
+    count, label = connected_components(contact[np.ix_(members, members)], directed=False)
+    return [[member for member, own in zip(members, label, strict=True) if own == number] for number in range(count)]
+
+
+def _joined(parts: Sequence[Instance]) -> Instance:
+    """One instance of several, named by the largest."""
+    if len(parts) == 1:
+        return parts[0]
+    members = sorted(parts, key=lambda part: -np.count_nonzero(part.mask))
+    together = np.any([part.mask for part in members], axis=0).astype(np.uint8)
+    mask = filled(cv2.morphologyEx(together, cv2.MORPH_CLOSE, _CLOSE) > 0)
+    return Instance(members[0].component, members[0].mode, mask, tuple(members))
+
+
+def _is_thing(whole: Instance) -> bool:
+    return not whole.members or (whole.mask.mean() <= MOST and solidity(whole.mask) >= LEAST_SOLID)

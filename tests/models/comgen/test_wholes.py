@@ -1,0 +1,111 @@
+"""Which pieces are one thing, on drawn ones: a label with a print and a band, a bolt, a tray's edge."""
+
+import cv2
+import numpy as np
+import pytest
+
+from models.comgen.components import Instance
+from models.comgen.population import Population
+from models.comgen.prompts import modify
+from models.comgen.shapes import roundness, solidity
+from models.comgen.wholes import wholes
+
+LABEL, PRINT, BAND, BOLT, EDGE = range(5)
+
+
+def piece(component: int, *boxes: tuple[int, int, int, int]) -> Instance:
+    """Of rectangles from row and column to row and column."""
+    mask = np.zeros((256, 256), bool)
+    for top, left, bottom, right in boxes:
+        mask[top:bottom, left:right] = True
+    return Instance(component, 0, mask)
+
+
+def tray(down: int = 0, across: int = 0) -> list[Instance]:
+    """A label whose print has the label's hole to itself, a band on top of it, and a bolt far away."""
+    label = piece(LABEL, (60 + down, 60 + across, 110 + down, 120 + across))
+    printed = piece(PRINT, (75 + down, 80 + across, 95 + down, 100 + across))
+    plain = Instance(LABEL, 0, label.mask & ~printed.mask)
+    return [
+        plain,
+        printed,
+        piece(BAND, (48 + down, 60 + across, 59 + down, 120 + across)),
+        piece(BOLT, (180, 30, 220, 50)),
+    ]
+
+
+def test_what_touches_is_one_thing_named_by_its_largest_piece() -> None:
+    parts = tray()
+
+    found = wholes(parts)
+
+    label, bolt = sorted(found, key=lambda thing: thing.component)
+    assert (label.component, set(label.members)) == (LABEL, set(parts[:3]))
+    assert label.mask[48:110, 60:120].all()
+    assert np.count_nonzero(label.mask) == 62 * 60
+    assert bolt is parts[3]
+
+
+def test_what_would_be_too_large_falls_apart_and_keeps_what_lies_on_it() -> None:
+    label, printed, _, bolt = tray()
+    juice = piece(EDGE, (111, 10, 255, 250))  # below the label, and a fifth of the image
+
+    found = wholes([label, printed, juice, bolt])
+
+    assert {frozenset(thing.members) for thing in found} == {frozenset({label, printed}), frozenset()}
+    assert juice in found
+
+
+def test_what_sticks_out_is_no_part_of_a_thing() -> None:
+    label, printed, band, _ = tray()
+    edge = piece(EDGE, (111, 60, 117, 200), (111, 194, 200, 200))
+
+    found = wholes([label, printed, band, edge])
+
+    assert edge in found
+    assert any({label, printed} <= set(thing.members) for thing in found)
+
+
+def test_of_no_parts_there_are_no_things() -> None:
+    assert wholes([]) == []
+
+
+@pytest.fixture(scope="module")
+def population() -> Population:
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(30):
+        ragged = piece(EDGE, (10, 10, 13, 150), (10, 10, 150, 13), (60, 10, 63, 40), (90, 10, 93, 40))
+        images.append([*tray(int(rng.integers(-5, 6)), int(rng.integers(-5, 6))), ragged])
+    return Population(images)
+
+
+def test_a_print_is_moved_with_its_label_and_what_is_ragged_is_left_alone(population: Population) -> None:
+    rng = np.random.default_rng(0)
+    moved = [modify(number % 30, "move", population, rng) for number in range(40)]
+
+    assert {one.part.component for one in moved if one} == {LABEL, BOLT}
+    assert all(len(one.part.members) == 3 for one in moved if one and one.part.component == LABEL)
+    assert not [part for parts in population.parts for part in parts if part.component == EDGE]
+
+
+def test_a_print_may_be_missing_alone_or_with_its_label(population: Population) -> None:
+    rng = np.random.default_rng(0)
+    names = ["label", "print", "band", "bolt", "edge"]
+    words = {
+        one.words(population.images[number % 30], names)[1]
+        for number in range(60)
+        if (one := modify(number % 30, "drop", population, rng))
+    }
+
+    assert {"band, bolt, edge, label", "bolt, edge"} <= words
+
+
+def test_a_disc_is_round_and_a_comb_is_neither_round_nor_solid() -> None:
+    disc = cv2.circle(np.zeros((256, 256), np.uint8), (100, 100), 40, 1, -1) > 0
+    comb = piece(EDGE, (50, 50, 55, 150), *[(50, left, 110, left + 4) for left in range(50, 150, 12)]).mask
+
+    assert roundness(disc) > 0.85
+    assert roundness(comb) < 0.2
+    assert solidity(disc) > 0.97
+    assert solidity(comb) < 0.6
