@@ -161,6 +161,7 @@ def components(
     Look at the picture, then write the names that you use into vocabulary.toml; they are kept when you run this again.
     """
     from models.comgen.components import Components
+    from models.comgen.population import Population
     from models.comgen.quality import component_iou
     from models.comgen.sheet import draw_components
     from models.comgen.truth import component_files, true_components
@@ -180,6 +181,8 @@ def components(
         for done, image in enumerate(normals.validation[:images], start=1):
             shown.append((image, found.find(image)))
             progress("drawing", done, min(images, len(normals.validation)))
+        population = Population([instances for _, instances in shown])
+        shown = [(image, [*instances, *population.things_of(instances)]) for image, instances in shown]
         out.mkdir(parents=True, exist_ok=True)
         draw_components(shown, found.components, vocabulary.names, sheet)
         if not names.exists():
@@ -220,7 +223,6 @@ def generate(
     from models.comgen.sheet import draw_anomalies
     from models.comgen.truth import component_files, true_components
     from models.comgen.vocabulary import read_vocabulary, suggest
-    from models.comgen.wholes import wholes
     from models.normals import load_normals
 
     with progress_bars() as progress:
@@ -238,7 +240,7 @@ def generate(
         again = []
         for done, anomaly in enumerate(made, start=1):
             seen = found.find(photo_as_network_image(anomaly.photo, normals.format), anywhere=True)
-            again.append([*seen, *wholes(generator.population.parts_of(seen))])
+            again.append([*seen, *generator.population.things_of(seen)])
             progress("looking at them", done, len(made))
     if not made:
         typer.echo("the product has no components that could be edited: nothing was generated")

@@ -41,16 +41,16 @@ class Population:
         self._editable = frozenset(
             component for component, times in seen.items() if times >= FEWEST and self._is_dependable(component)
         )
-        self.parts = [self.parts_of(instances) for instances in images]
+        self.parts = [[instance for instance in instances if self._is_part(instance)] for instances in images]
         made_up = [wholes(parts) for parts in self.parts]
         attached = _attached(self.parts, made_up)
         self.things = [[one for one in found if one.members or one.component not in attached] for found in made_up]
-        self._centres = _centres(chain(*images, *self.things))
+        self._centres = _centres(chain(*images, (thing for found in made_up for thing in found if thing.members)))
         self._places = _places(self._centres)
 
-    def parts_of(self, instances: Sequence[Instance]) -> list[Instance]:
-        """Those of an image that can be counted on, and are neither an edge nor a shadow."""
-        return [instance for instance in instances if self._is_part(instance)]
+    def things_of(self, instances: Sequence[Instance]) -> list[Instance]:
+        """What several parts of an image make up."""
+        return [thing for thing in wholes([item for item in instances if self._is_part(item)]) if thing.members]
 
     def usual_count(self, component: int, count: int) -> bool:
         """Whether good images show so many of a component."""
@@ -79,6 +79,7 @@ class Population:
         return count > 0 and images >= DEPENDABLE * self.size
 
     def _is_part(self, instance: Instance) -> bool:
+        """One that can be counted on, and neither an edge nor a shadow."""
         across, along = spread(instance.mask)
         is_thin = across < THINNEST or along > LONGEST * across
         return instance.component in self._editable and not is_thin and roundness(instance.mask) >= RAGGED

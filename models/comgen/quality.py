@@ -53,10 +53,10 @@ class EditQuality:
 
 
 def component_iou(found: Sequence[Sequence[Instance]], truth: Sequence[Truth]) -> dict[int, float]:
-    """Intersection over union of each true component with the one found component that is assigned to it.
+    """Intersection over union of each true component with the one found component, or thing, that is assigned to it.
 
     Args:
-        found: the instances of each image.
+        found: the instances of each image, things that several make up among them or not.
         truth: component maps of the same images, of any size.
 
     Returns:
@@ -65,11 +65,13 @@ def component_iou(found: Sequence[Sequence[Instance]], truth: Sequence[Truth]) -
     size = (NETWORK_SIDE, NETWORK_SIDE)
     true = np.stack([cv2.resize(numbers, size, interpolation=cv2.INTER_NEAREST) for numbers in truth])
     numbers = sorted(set(np.unique(true).tolist()) - {0})
-    components = 1 + max((item.component for instances in found for item in instances), default=0)
-    scores = np.zeros((len(numbers), components))
-    for component in range(components):
-        shown = np.stack([union([item for item in instances if item.component == component]) for instances in found])
-        scores[:, component] = [overlap(shown, true == number) for number in numbers]
+    kinds = {(item.component, bool(item.members)) for instances in found for item in instances}
+    scores = np.zeros((len(numbers), len(kinds)))
+    for column, kind in enumerate(sorted(kinds)):
+        shown = np.stack(
+            [union([item for item in instances if (item.component, bool(item.members)) == kind]) for instances in found]
+        )
+        scores[:, column] = [overlap(shown, true == number) for number in numbers]
     rows, columns = linear_sum_assignment(-scores)
     assigned = dict(zip(rows.tolist(), columns.tolist(), strict=True))
     return {number: float(scores[row, assigned[row]]) if row in assigned else 0.0 for row, number in enumerate(numbers)}

@@ -17,6 +17,7 @@ from models.comgen.generate import Anomaly
 from models.comgen.vocabulary import explain
 
 COLUMNS = 6
+THING = (255, 255, 255)  # colour of the outline around what belongs together
 SHOWN_SIDE = 360  # pixels of the longer side of a photograph
 Picture = npt.NDArray[np.uint8]  # (256, 256, 3) RGB
 
@@ -30,7 +31,7 @@ def draw_components(
     """Images, below each the same with its components in colour, and beside them what the colours mean.
 
     Args:
-        shown: network images (1, 3, 256, 256) and what was found in them.
+        shown: network images (1, 3, 256, 256), what was found in them, and what that makes up.
         components: what is known of each.
         names: of each.
         out: a PNG file.
@@ -51,6 +52,9 @@ def draw_components(
         Patch(color=_share(colour), label=f"{number} {name}\n   {explain(component)}")
         for number, (colour, name, component) in enumerate(zip(colours, names, components, strict=True))
     ]
+    keys.append(
+        Patch(edgecolor=_share(THING), facecolor="grey", label="white outline: belongs together, is moved as one")
+    )
     words.legend(handles=keys, loc="upper left", frameon=False, fontsize=7)
     figure.savefig(out, dpi=100)
 
@@ -86,12 +90,13 @@ def _outlined(anomaly: Anomaly) -> Photo:
 
 
 def coloured(pixels: Picture, instances: Sequence[Instance], colours: Sequence[tuple[int, int, int]]) -> Picture:
-    """An image in grey, its components in their colours, smaller ones over larger ones, each outlined."""
+    """An image in grey, its components in their colours, smaller ones over larger ones; what they make up outlined."""
     grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     picture = (0.6 * grey).astype(np.uint8)
-    for instance in sorted(instances, key=lambda item: -np.count_nonzero(item.mask)):
-        mask, colour = instance.mask, colours[instance.component]
-        picture[mask] = (0.35 * grey[mask] + 0.65 * np.array(colour)).astype(np.uint8)
+    for instance in sorted(instances, key=lambda item: (bool(item.members), -np.count_nonzero(item.mask))):
+        mask, colour = instance.mask, THING if instance.members else colours[instance.component]
+        if not instance.members:
+            picture[mask] = (0.35 * grey[mask] + 0.65 * np.array(colour)).astype(np.uint8)
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, colour, 1)
     return picture
