@@ -11,7 +11,7 @@ from scipy.stats import gaussian_kde
 
 from models.comgen.components import Instance
 from models.comgen.shapes import roundness, spread
-from models.comgen.wholes import wholes
+from models.comgen.wholes import arrange
 from models.grid import NETWORK_SIDE
 
 USUAL = 0.1  # share of good images, from which on a count or a pair of kinds is no anomaly
@@ -27,7 +27,8 @@ Kind = tuple[int, int]  # component and mode
 class Population:
     """The components of many good images.
 
-    `parts` are those of each image that are worth editing, `things` what they make up: a label is moved with prints.
+    `parts` are those of each image that are worth editing, `things` what they make up (a label is moved with its
+    prints), `touching` those that border on another (a liquid has a level).
     """
 
     def __init__(self, images: Sequence[Sequence[Instance]]) -> None:
@@ -42,7 +43,9 @@ class Population:
             component for component, times in seen.items() if times >= FEWEST and self._is_dependable(component)
         )
         self.parts = [[instance for instance in instances if self._is_part(instance)] for instances in images]
-        made_up = [wholes(parts) for parts in self.parts]
+        arranged = [arrange(parts) for parts in self.parts]
+        self.touching = [each.touching for each in arranged]
+        made_up = [each.things for each in arranged]
         attached = _attached(self.parts, made_up)
         self.things = [[one for one in found if one.members or one.component not in attached] for found in made_up]
         self._centres = _centres(chain(*images, (thing for found in made_up for thing in found if thing.members)))
@@ -50,7 +53,8 @@ class Population:
 
     def things_of(self, instances: Sequence[Instance]) -> list[Instance]:
         """What several parts of an image make up."""
-        return [thing for thing in wholes([item for item in instances if self._is_part(item)]) if thing.members]
+        things = arrange([instance for instance in instances if self._is_part(instance)]).things
+        return [thing for thing in things if thing.members]
 
     def usual_count(self, component: int, count: int) -> bool:
         """Whether good images show so many of a component."""

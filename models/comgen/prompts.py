@@ -114,12 +114,14 @@ def _clashes(part: Instance, other: Instance, parts: Sequence[Instance], populat
 
 
 def _editable(image: int, change: Change, population: Population) -> list[Instance]:
-    """What this can be done to: a print may be missing, of another kind or extent, but it is moved with its label."""
+    """What this can be done to: a print may be missing or of another kind, but it is moved with its label."""
     match change:
         case "drop":
             return list(dict.fromkeys([*population.things[image], *population.parts[image]]))
-        case "level" | "other kind":
+        case "other kind":
             return population.parts[image]
+        case "level":
+            return population.touching[image]
         case _:
             return population.things[image]
 

@@ -1,6 +1,7 @@
 """Which pieces of an image hang together: a label with its prints, a vial with its cap. Pure; knows no product."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import cv2
@@ -18,8 +19,16 @@ LEAST_SOLID = 0.8  # of a thing: what else is taken for a part of it sticks out
 _RIM, _CLOSE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)), np.ones((5, 5), np.uint8)
 
 
-def wholes(parts: Sequence[Instance]) -> list[Instance]:
-    """The things that parts of one image make up, each with its `members`; a part that stands alone is itself one.
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """How the parts of one image belong together."""
+
+    things: list[Instance]  # what they make up, each with its `members`; a part that stands alone is itself one
+    touching: list[Instance]  # the parts that border on another one, so that more of one is less of the other
+
+
+def arrange(parts: Sequence[Instance]) -> Arrangement:
+    """Put the parts of one image together.
 
     Parts that touch are one thing, unless that becomes too large or has no compact shape: then only what lies on
     another belongs to it.
@@ -31,7 +40,10 @@ def wholes(parts: Sequence[Instance]) -> list[Instance]:
         joined = [_joined([parts[index] for index in group]) for group in groups]
         found += [one for one in joined if _is_thing(one)]
         undecided = [group for group, one in zip(groups, joined, strict=True) if not _is_thing(one)]
-    return found + [parts[index] for group in undecided for index in group]
+    return Arrangement(
+        things=found + [parts[index] for group in undecided for index in group],
+        touching=[parts[index] for index in np.flatnonzero((contact + contact.T >= TOUCHING).any(axis=1)).tolist()],
+    )
 
 
 def _contacts(masks: Sequence[Mask]) -> npt.NDArray[np.float64]:

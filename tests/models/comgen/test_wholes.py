@@ -8,7 +8,7 @@ from models.comgen.components import Instance
 from models.comgen.population import Population
 from models.comgen.prompts import modify
 from models.comgen.shapes import roundness, solidity
-from models.comgen.wholes import wholes
+from models.comgen.wholes import arrange
 
 LABEL, PRINT, BAND, BOLT, EDGE = range(5)
 
@@ -37,7 +37,7 @@ def tray(down: int = 0, across: int = 0) -> list[Instance]:
 def test_what_touches_is_one_thing_named_by_its_largest_piece() -> None:
     parts = tray()
 
-    found = wholes(parts)
+    found = arrange(parts).things
 
     label, bolt = sorted(found, key=lambda thing: thing.component)
     assert (label.component, set(label.members)) == (LABEL, set(parts[:3]))
@@ -50,7 +50,7 @@ def test_what_would_be_too_large_falls_apart_and_keeps_what_lies_on_it() -> None
     label, printed, _, bolt = tray()
     juice = piece(EDGE, (111, 10, 255, 250))  # below the label, and a fifth of the image
 
-    found = wholes([label, printed, juice, bolt])
+    found = arrange([label, printed, juice, bolt]).things
 
     assert {frozenset(thing.members) for thing in found} == {frozenset({label, printed}), frozenset()}
     assert juice in found
@@ -60,14 +60,20 @@ def test_what_sticks_out_is_no_part_of_a_thing() -> None:
     label, printed, band, _ = tray()
     edge = piece(EDGE, (111, 60, 117, 200), (111, 194, 200, 200))
 
-    found = wholes([label, printed, band, edge])
+    found = arrange([label, printed, band, edge]).things
 
     assert edge in found
     assert any({label, printed} <= set(thing.members) for thing in found)
 
 
+def test_what_stands_alone_touches_nothing() -> None:
+    parts = tray()
+
+    assert arrange(parts).touching == parts[:3]
+
+
 def test_of_no_parts_there_are_no_things() -> None:
-    assert wholes([]) == []
+    assert arrange([]).things == []
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +93,13 @@ def test_a_print_is_moved_with_its_label_and_what_is_ragged_is_left_alone(popula
     assert {one.part.component for one in moved if one} == {LABEL, BOLT}
     assert all(len(one.part.members) == 3 for one in moved if one and one.part.component == LABEL)
     assert not [part for parts in population.parts for part in parts if part.component == EDGE]
+
+
+def test_what_stands_alone_has_no_level(population: Population) -> None:
+    rng = np.random.default_rng(0)
+    changed = [modify(number % 30, "level", population, rng) for number in range(40)]
+
+    assert {one.part.component for one in changed if one} == {LABEL, PRINT, BAND}
 
 
 def test_a_print_may_be_missing_alone_or_with_its_label(population: Population) -> None:
