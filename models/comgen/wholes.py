@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse.csgraph import connected_components
 
-from models.comgen.components import Instance
+from models.comgen.components import Instance, union
 from models.comgen.shapes import Mask, filled, solidity
 
 TOUCHING = 0.15  # share of the smaller one's rim that lies on the other: they are probably one thing
@@ -42,17 +42,19 @@ def arrange(parts: Sequence[Instance]) -> Arrangement:
         undecided = [group for group, one in zip(groups, joined, strict=True) if not _is_thing(one)]
     return Arrangement(
         things=found + [parts[index] for group in undecided for index in group],
-        touching=[parts[index] for index in np.flatnonzero((contact + contact.T >= TOUCHING).any(axis=1)).tolist()],
+        touching=[parts[index] for index in np.flatnonzero((contact >= TOUCHING).any(axis=1)).tolist()],
     )
 
 
 def _contacts(masks: Sequence[Mask]) -> npt.NDArray[np.float64]:
-    """How much of the rim of the smaller of two pieces lies on the larger one, (n, n)."""
+    """How much of the rim of the smaller of two pieces lies on the larger one, or of itself within it, (n, n)."""
     contact = np.zeros((len(masks), len(masks)))
-    for one, other in combinations(range(len(masks)), 2):
-        small, large = sorted((masks[one], masks[other]), key=np.count_nonzero)
-        rim = (cv2.dilate(small.astype(np.uint8), _RIM) > 0) & ~small
-        contact[one, other] = max(filled(large)[small].mean(), large[rim].mean() if rim.any() else 0.0)
+    sizes, whole = [np.count_nonzero(mask) for mask in masks], [filled(mask) for mask in masks]
+    rims = [(cv2.dilate(mask.astype(np.uint8), _RIM) > 0) & ~mask for mask in masks]
+    for pair in combinations(range(len(masks)), 2):
+        small, large = sorted(pair, key=lambda index: sizes[index])
+        on_it = masks[large][rims[small]].mean() if rims[small].any() else 0.0
+        contact[small, large] = contact[large, small] = max(whole[large][masks[small]].mean(), on_it)
     return contact
 
 
@@ -66,8 +68,7 @@ def _joined(parts: Sequence[Instance]) -> Instance:
     if len(parts) == 1:
         return parts[0]
     members = sorted(parts, key=lambda part: -np.count_nonzero(part.mask))
-    together = np.any([part.mask for part in members], axis=0).astype(np.uint8)
-    mask = filled(cv2.morphologyEx(together, cv2.MORPH_CLOSE, _CLOSE) > 0)
+    mask = filled(cv2.morphologyEx(union(members).astype(np.uint8), cv2.MORPH_CLOSE, _CLOSE) > 0)
     return Instance(members[0].component, members[0].mode, mask, tuple(members))
 
 
