@@ -324,28 +324,29 @@ def test_a_process_that_is_killed_is_offline_and_dead_and_the_next_one_goes_on(e
 def test_an_edge_node_is_born_with_its_host_and_again_when_asked_and_dies_with_its_host(
     edge: Line, broker: Broker
 ) -> None:
-    with broker.hearing() as ear, Reporter(edge.station) as reporter:
-        edge.run(reporter, lambda: edge.reported() == 0)
-        edge.decide()
-        edge.run_for(reporter, 0.3)
-        assert kinds(ear) == []
-        ear.say("spBv1.0/STATE/scada", b'{"online": true, "timestamp": 5}', retain=True)
-        edge.run(reporter, lambda: "NBIRTH" in kinds(ear))
-        rebirth = bytes.fromhex("121a 0a14 4e6f646520436f6e74726f6c2f52656269727468 200b 7001".replace(" ", ""))
-        ear.say("spBv1.0/plant/NCMD/line1", rebirth)
-        edge.run(reporter, lambda: kinds(ear).count("NBIRTH") == 2)
-        edge.decide()
-        edge.run(reporter, lambda: edge.reported() == 2)
-        until(lambda: 2 in _decided(ear))
-        ear.say("spBv1.0/STATE/scada", b'{"online": false, "timestamp": 6}', retain=True)
-        edge.run(reporter, lambda: kinds(ear)[-1] == "NDEATH")
-        edge.run_for(reporter, 0.5)
-        assert kinds(ear).count("NBIRTH") == 2
-        ear.say("spBv1.0/STATE/scada", b'{"online": true, "timestamp": 7}', retain=True)
-        edge.run(reporter, lambda: kinds(ear).count("NBIRTH") == 3)
-    until(lambda: kinds(ear)[-1] == "NDEATH")
-    _numbers_are_right(sparkplug(ear))
-    assert [value(payload, "bdSeq") for kind, payload in sparkplug(ear) if kind != "NDATA"] == [0, 0, 0, 1, 1]
+    with broker.hearing() as ear:
+        with Reporter(edge.station) as reporter:
+            edge.run(reporter, lambda: edge.reported() == 0)
+            edge.decide()
+            edge.run_for(reporter, 0.3)
+            assert kinds(ear) == []
+            ear.say("spBv1.0/STATE/scada", b'{"online": true, "timestamp": 5}', retain=True)
+            edge.run(reporter, lambda: "NBIRTH" in kinds(ear))
+            rebirth = bytes.fromhex("121a 0a14 4e6f646520436f6e74726f6c2f52656269727468 200b 7001".replace(" ", ""))
+            ear.say("spBv1.0/plant/NCMD/line1", rebirth)
+            edge.run(reporter, lambda: kinds(ear).count("NBIRTH") == 2)
+            edge.decide()
+            edge.run(reporter, lambda: edge.reported() == 2)
+            until(lambda: 2 in _decided(ear))
+            ear.say("spBv1.0/STATE/scada", b'{"online": false, "timestamp": 6}', retain=True)
+            edge.run(reporter, lambda: kinds(ear)[-1] == "NDEATH")
+            edge.run_for(reporter, 0.5)
+            assert kinds(ear).count("NBIRTH") == 2
+            ear.say("spBv1.0/STATE/scada", b'{"online": true, "timestamp": 7}', retain=True)
+            edge.run(reporter, lambda: kinds(ear).count("NBIRTH") == 3)
+        until(lambda: kinds(ear)[-1] == "NDEATH")
+        _numbers_are_right(sparkplug(ear))
+        assert [value(payload, "bdSeq") for kind, payload in sparkplug(ear) if kind != "NDATA"] == [0, 0, 0, 1, 1]
 
 
 def test_what_was_decided_while_the_broker_was_away_comes_after_the_birth_as_historical(
