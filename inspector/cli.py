@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from inspector import judging, learning, looking
+from inspector import imagining, judging, learning, looking
 from inspector.command import JsonFile, make_parent, plainly
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(looking.app)  # without a name: its commands are this one's, after those below
 app.add_typer(learning.app)
+app.add_typer(imagining.app)
 app.add_typer(judging.app)
 
 STATION = "Station"

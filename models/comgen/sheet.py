@@ -11,15 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from models.comgen.attended import Drawn, attended
 from models.comgen.components import Component, Instance
 from models.comgen.composite import Photo, shrunk
 from models.comgen.generate import Anomaly
+from models.comgen.network import Network
 from models.comgen.vocabulary import explain
 
 COLUMNS = 6
 THING = (255, 255, 255)  # colour of the outline around what belongs together
+TOKENS_SHOWN = 10  # changes that the sheet of the tokens has
 SHOWN_SIDE = 360  # pixels of the longer side of a photograph
-Picture = npt.NDArray[np.uint8]  # (256, 256, 3) RGB
+Picture = npt.NDArray[np.uint8]  # (S, S, 3) RGB
 
 
 def draw_components(
@@ -80,6 +83,34 @@ def draw_anomalies(anomalies: Sequence[Anomaly], originals: Sequence[Photo], out
     figure.savefig(out, dpi=110)
 
 
+def draw_tokens(network: Network, drawn: Sequence[Drawn], components: int, out: Path, *, seed: int) -> None:
+    """A good picture, where the network looks in it, a change of it in real pixels, and the network's drawing of that.
+
+    Args:
+        network: that has drawn.
+        drawn: its drawings.
+        components: of the product.
+        out: a PNG file.
+        seed: of the noise through which it looks.
+    """
+    shown, colours = drawn[:TOKENS_SHOWN], palette(components)
+    rows = "good", "attention", "real pixels", "drawn"
+    figure = Figure(figsize=(1.5 * len(shown), 1.55 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(shown), squeeze=False)
+    for axis, title in zip(axes[:, 0], rows, strict=True):
+        axis.set_ylabel(title, fontsize=8)
+    for column, one in enumerate(shown):
+        before, after = one.question.before, one.question.after.image
+        looked = attended(network, before, told_where=True, seed=seed).numpy()
+        pictures = [as_picture(picture[None]) for picture in (before.image, after, one.picture)]
+        seen = np.array([*colours, (40, 40, 40)], np.uint8)[looked]
+        for axis, picture in zip(axes[:, column], (pictures[0], seen, *pictures[1:]), strict=True):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+        axes[0, column].set_title(one.question.change, fontsize=8)
+    figure.savefig(out, dpi=110)
+
+
 def _outlined(anomaly: Anomaly) -> Photo:
     picture = shrunk(anomaly.photo, SHOWN_SIDE)
     for mask in anomaly.masks:
@@ -117,5 +148,5 @@ def palette(count: int) -> list[tuple[int, int, int]]:
 
 
 def as_picture(image: Tensor) -> Picture:
-    """(1, 3, 256, 256) in 0..1 -> (256, 256, 3) RGB."""
+    """(1, 3, S, S) in 0..1 -> (S, S, 3) RGB."""
     return np.ascontiguousarray((255 * image[0].permute(1, 2, 0)).byte().numpy())

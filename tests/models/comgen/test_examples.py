@@ -1,7 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,27 +9,12 @@ from torch import Tensor
 from models.comgen import examples as module
 from models.comgen.components import Components
 from models.comgen.examples import Imagined, imagine
-from models.data import DataError, NormalImages
+from models.data import DataError
 from models.fakes import GENERATED
-from models.normals import ImageFormat, Normals
+from models.normals import Normals
 from models.progress import silent
 
-from .conftest import IMAGES
-from .toy import network, photo
-
 COUNT = 48
-
-
-@pytest.fixture(scope="module")
-def normals(tmp_path_factory: pytest.TempPathFactory) -> Normals:
-    """The toy product's good images, the last ten held out."""
-    folder = tmp_path_factory.mktemp("good")
-    for seed in range(IMAGES + 10):
-        cv2.imwrite(str(folder / f"{seed:02}.png"), photo(seed)[0][:, :, ::-1])
-    paths = tuple(sorted(folder.iterdir()))
-    images = [network(photo(seed)[0]) for seed in range(IMAGES + 10)]
-    kept = NormalImages(paths[:IMAGES], paths[IMAGES:])
-    return Normals(kept, images[:IMAGES], images[IMAGES:], ImageFormat(256, 256, 3, 8), "toy", ())
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,129 @@
+"""What a denoiser learns from, and is asked about afterwards: scenes of a product. Draws and trains nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import shift
+from torch import Tensor
+
+from models.comgen.components import Components, Instance
+from models.comgen.composite import Mask
+from models.comgen.examples import LONGEST, photo_as_network_image
+from models.comgen.generate import Anomaly, Generator
+from models.comgen.population import centre
+from models.comgen.prompts import Change, pieces
+from models.comgen.scene import SIDE, Scene
+from models.grid import NETWORK_SIDE
+from models.normals import Normals
+from models.progress import Progress
+
+ERASED = 90  # pictures with a part taken away to learn from: without them no token can be dropped
+ASKED: tuple[Change, ...] = ("drop", "move")  # what real pixels can show, too
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A change that real pixels and the denoiser both make."""
+
+    change: Change
+    before: Scene
+    after: Scene  # the same picture with the change, of real pixels, and its prompt
+    masks: Tensor  # (64, 64) share of each cell that is changed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lessons:
+    """Scenes of a product."""
+
+    good: tuple[Scene, ...]
+    erased: tuple[Scene, ...]  # a part was taken away, and its token with it
+    held_out: tuple[Scene, ...]  # of validation images
+    questions: tuple[Question, ...]  # about those
+
+    @property
+    def modes(self) -> int:
+        """The most kinds of a component."""
+        tokens = [token for scene in (*self.good, *self.held_out) for token in scene.tokens]
+        return 1 + max((token.mode for token in tokens), default=0)
+
+
+def prepare(normals: Normals, components: Components, *, questions: int, seed: int, progress: Progress) -> Lessons:
+    """Scenes to learn from, of training images, and to ask about, of validation images.
+
+    Args:
+        normals: the product's good images.
+        components: of the product.
+        questions: how many.
+        seed: the same one gives the same lessons.
+        progress: told about the images that are looked at.
+
+    Returns:
+        no scene at all, if no component is worth editing.
+    """
+
+    def look(paths: Sequence[Path], images: Sequence[Tensor]) -> Generator:
+        names = [str(number) for number in range(len(components.components))]
+        return Generator(paths, images, normals.format, components, names, progress, longest=LONGEST)
+
+    taught, asked = (
+        look(normals.paths.train, normals.train),
+        look(normals.paths.validation, normals.validation),
+    )
+    erased = taught.generate(ERASED, seed=seed, progress=progress, changes=("drop",))
+    changed = asked.generate(questions, seed=seed, progress=progress, changes=ASKED)
+    return Lessons(
+        good=_good(taught, normals.train, components),
+        erased=tuple(_changed(anomaly, taught, normals, components) for anomaly in erased),
+        held_out=(held_out := _good(asked, normals.validation, components)),
+        questions=tuple(
+            Question(
+                anomaly.change,
+                held_out[_number(anomaly, asked)],
+                _changed(anomaly, asked, normals, components),
+                _cells(np.any(anomaly.masks, axis=0)),
+            )
+            for anomaly in changed
+        ),
+    )
+
+
+def _good(generator: Generator, images: Sequence[Tensor], components: Components) -> tuple[Scene, ...]:
+    population = generator.population
+    return tuple(
+        components.scene(images[generator.source(number)], population.parts[number])
+        for number in range(population.size)
+    )
+
+
+def _changed(anomaly: Anomaly, generator: Generator, normals: Normals, components: Components) -> Scene:
+    """The scene that an anomaly shows: the part's tokens are gone, or elsewhere."""
+    parts = generator.population.parts[_number(anomaly, generator)]
+    gone = pieces(anomaly.modification.part)
+    rest = [part for part in parts if part not in gone]
+    arrived = [moved for part in gone if (moved := _moved(part, anomaly))] if anomaly.change == "move" else []
+    return components.scene(photo_as_network_image(anomaly.photo, normals.format), [*arrived, *rest])
+
+
+def _number(anomaly: Anomaly, generator: Generator) -> int:
+    """Which image of the population it was made from."""
+    sources = [generator.source(number) for number in range(generator.population.size)]
+    return sources.index(anomaly.source)
+
+
+def _moved(part: Instance, anomaly: Anomaly) -> Instance | None:
+    """A part where it has come to lie, unturned; None if nothing of it is left in the image."""
+    drawn = anomaly.modification
+    if drawn.place is None:
+        return None
+    here = centre(drawn.part)
+    step = [NETWORK_SIDE * (there - was) for there, was in zip(drawn.place, here, strict=True)]
+    mask = shift(part.mask, step, order=0)
+    return replace(part, mask=mask) if mask.any() else None
+
+
+def _cells(mask: Mask) -> Tensor:
+    """(H, W) -> (64, 64) share of each cell."""
+    return torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), SIDE)[0]
