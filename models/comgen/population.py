@@ -42,7 +42,7 @@ class Population:
         self._editable = frozenset(
             component for component, times in seen.items() if times >= FEWEST and self._is_dependable(component)
         )
-        self.parts = [[instance for instance in instances if self._is_part(instance)] for instances in images]
+        self.parts = [self._parts_of(instances) for instances in images]
         arranged = [arrange(parts) for parts in self.parts]
         self.touching = [each.touching for each in arranged]
         made_up = [each.things for each in arranged]
@@ -53,7 +53,7 @@ class Population:
 
     def things_of(self, instances: Sequence[Instance]) -> list[Instance]:
         """What several parts of an image make up."""
-        things = arrange([instance for instance in instances if self._is_part(instance)]).things
+        things = arrange(self._parts_of(instances)).things
         return [thing for thing in things if thing.members]
 
     def usual_count(self, component: int, count: int) -> bool:
@@ -81,6 +81,9 @@ class Population:
         counts = Counter(counts[component] for counts in self._counts)
         count, images = counts.most_common(1)[0]
         return count > 0 and images >= DEPENDABLE * self.size
+
+    def _parts_of(self, instances: Sequence[Instance]) -> list[Instance]:
+        return [instance for instance in instances if self._is_part(instance)]
 
     def _is_part(self, instance: Instance) -> bool:
         """One that can be counted on, and neither an edge nor a shadow."""

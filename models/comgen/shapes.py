@@ -47,28 +47,29 @@ def spread(mask: Mask) -> npt.NDArray[np.float64]:
     return np.asarray(np.sqrt(np.linalg.eigvalsh(covariance)))
 
 
+def outline(mask: Mask) -> Sequence[npt.NDArray[np.int32]]:
+    """The border of each of its regions, as OpenCV draws it."""
+    found = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    return [np.asarray(line, np.int32) for line in found]
+
+
 def filled(patch: Mask) -> Mask:
     """The patch with what it encloses."""
-    drawn = cv2.drawContours(np.zeros(patch.shape, np.uint8), _outline(patch), -1, 1, cv2.FILLED)
+    drawn = cv2.drawContours(np.zeros(patch.shape, np.uint8), outline(patch), -1, 1, cv2.FILLED)
     return np.asarray(drawn > 0)
 
 
 def roundness(mask: Mask) -> float:
     """Isoperimetric quotient of the largest piece's outline: 1 for a disc, .79 for a square, little if it is ragged."""
-    largest = max(_outline(mask), key=cv2.contourArea)
+    largest = max(outline(mask), key=cv2.contourArea)
     return float(4 * np.pi * cv2.contourArea(largest) / max(cv2.arcLength(largest, True), 1.0) ** 2)
 
 
 def solidity(mask: Mask) -> float:
     """Share of its convex hull that a mask covers."""
-    hull = cv2.convexHull(np.concatenate(_outline(mask)))
+    hull = cv2.convexHull(np.concatenate(outline(mask)))
     covered = cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), hull, 1)
     return float(np.count_nonzero(mask) / np.count_nonzero(covered))
-
-
-def _outline(mask: Mask) -> Sequence[npt.NDArray[np.int32]]:
-    found = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
-    return [np.asarray(line, np.int32) for line in found]
 
 
 def _pieces(labels: Labels) -> Iterator[tuple[Mask, bool]]:

@@ -16,10 +16,12 @@ from models.comgen.components import Component, Instance
 from models.comgen.composite import Photo, shrunk
 from models.comgen.generate import Anomaly
 from models.comgen.network import Network
+from models.comgen.shapes import outline
 from models.comgen.vocabulary import explain
 
 COLUMNS = 6
 THING = (255, 255, 255)  # colour of the outline around what belongs together
+WRONG = (255, 0, 255)  # and around what is wrong
 TOKENS_SHOWN = 10  # changes that the sheet of the tokens has
 SHOWN_SIDE = 360  # pixels of the longer side of a photograph
 Picture = npt.NDArray[np.uint8]  # (S, S, 3) RGB
@@ -115,8 +117,7 @@ def _outlined(anomaly: Anomaly) -> Photo:
     picture = shrunk(anomaly.photo, SHOWN_SIDE)
     for mask in anomaly.masks:
         small = cv2.resize(mask.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_AREA)
-        contours, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, (255, 0, 255), 1)
+        cv2.drawContours(picture, outline(small > 0), -1, WRONG, 1)
     return picture
 
 
@@ -128,8 +129,7 @@ def coloured(pixels: Picture, instances: Sequence[Instance], colours: Sequence[t
         mask, colour = instance.mask, THING if instance.members else colours[instance.component]
         if not instance.members:
             picture[mask] = (0.35 * grey[mask] + 0.65 * np.array(colour)).astype(np.uint8)
-        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, colour, 1)
+        cv2.drawContours(picture, outline(mask), -1, colour, 1)
     return picture
 
 
