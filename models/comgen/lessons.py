@@ -13,13 +13,14 @@ from models.comgen.components import Components, Instance
 from models.comgen.composite import Mask
 from models.comgen.examples import LONGEST, photo_as_network_image
 from models.comgen.generate import Anomaly, Generator
-from models.comgen.population import centre
+from models.comgen.population import Population, centre
 from models.comgen.prompts import Change, pieces
 from models.comgen.scene import SIDE, Scene
 from models.grid import NETWORK_SIDE
-from models.normals import Normals
+from models.normals import Normals, evenly
 from models.progress import Progress
 
+LEARNED = 120  # good pictures, at most
 ERASED = 90  # pictures with a part taken away to learn from: without them no token can be dropped
 ASKED: tuple[Change, ...] = ("drop", "move")  # what real pixels can show, too
 
@@ -74,10 +75,14 @@ def prepare(normals: Normals, components: Components, *, questions: int, seed: i
     )
     erased = taught.generate(ERASED, seed=seed, progress=progress, changes=("drop",))
     changed = asked.generate(questions, seed=seed, progress=progress, changes=ASKED)
+    held_out = tuple(
+        components.scene(normals.validation[asked.source(number)], parts)
+        for number, parts in enumerate(asked.population.parts)
+    )
     return Lessons(
-        good=_good(taught, normals.train, components),
+        good=_good(normals.train, components, progress),
         erased=tuple(_changed(anomaly, taught, normals, components) for anomaly in erased),
-        held_out=(held_out := _good(asked, normals.validation, components)),
+        held_out=held_out,
         questions=tuple(
             Question(
                 anomaly.change,
@@ -90,12 +95,13 @@ def prepare(normals: Normals, components: Components, *, questions: int, seed: i
     )
 
 
-def _good(generator: Generator, images: Sequence[Tensor], components: Components) -> tuple[Scene, ...]:
-    population = generator.population
-    return tuple(
-        components.scene(images[generator.source(number)], population.parts[number])
-        for number in range(population.size)
-    )
+def _good(images: Sequence[Tensor], components: Components, progress: Progress) -> tuple[Scene, ...]:
+    chosen, found = [images[index] for index in evenly(len(images), LEARNED)], []
+    for done, image in enumerate(chosen, start=1):
+        found.append(components.find(image))
+        progress("reading scenes", done, len(chosen))
+    parts = Population(found).parts
+    return tuple(components.scene(image, shown) for image, shown in zip(chosen, parts, strict=True))
 
 
 def _changed(anomaly: Anomaly, generator: Generator, normals: Normals, components: Components) -> Scene:
