@@ -41,12 +41,15 @@ def components(
             vocabulary = read_vocabulary(names, normals.fingerprint, count)
         else:
             vocabulary = suggest(normals.fingerprint, found.components)
-        shown = []
-        for done, image in enumerate(normals.validation[:images], start=1):
-            shown.append((image, found.find(image)))
-            progress("drawing", done, min(images, len(normals.validation)))
-        population = Population([instances for _, instances in shown])
-        shown = [(image, [*instances, *population.things_of(instances)]) for image, instances in shown]
+        seen = []
+        for done, image in enumerate(normals.validation, start=1):
+            seen.append(found.find(image))
+            progress("looking for them", done, len(normals.validation))
+        population = Population(seen)
+        shown = [
+            (image, [*instances, *population.things_of(instances)])
+            for image, instances in zip(normals.validation[:images], seen, strict=False)
+        ]
         out.mkdir(parents=True, exist_ok=True)
         draw_components(shown, found.components, vocabulary.names, sheet)
         if not names.exists():
@@ -116,8 +119,8 @@ def generate(
     truths = {image: true_components(files[image]) for image in involved} if files else None
     quality = edit_quality(made, originals, again, truths)
     for change in sorted({anomaly.change for anomaly in made}):
-        count = sum(anomaly.change == change for anomaly in made)
-        typer.echo(f"{count:4} {change}: found again in {quality.by_change[change]:.0%}")
+        times = sum(anomaly.change == change for anomaly in made)
+        typer.echo(f"{times:4} {change}: found again in {quality.by_change[change]:.0%}")
     typer.echo(
         f"the intended component has changed in {quality.intended:.0%}; a pixel changes by {quality.inside:.1f} of 255 "
         f"within the masks and by {quality.outside:.2f} without"
@@ -148,7 +151,7 @@ def tokens(
     """Learn a token for each component with a small denoiser that starts from nothing, and show what it has understood.
 
     tokens.png shows where it looks, and its drawing of a part that is missing or moved beside one of real pixels.
-    inspector generate does without it. Kill it when you like: the same command goes on.
+    inspector generate does without it. Kill it when you like: the same command goes on learning where it was.
     """
     from models.comgen.attended import draw, understanding
     from models.comgen.components import Components
@@ -157,7 +160,6 @@ def tokens(
     from models.comgen.sheet import draw_tokens
     from models.normals import load_normals
 
-    out.mkdir(parents=True, exist_ok=True)
     with progress_bars() as progress:
         normals = load_normals(dataset, seed=seed, progress=progress)
         found = Components(normals.train, seed=seed, progress=progress)
@@ -165,15 +167,16 @@ def tokens(
         if not lessons.questions:
             typer.echo("the product has no components that could be edited: there is no token to learn")
             return
+        out.mkdir(parents=True, exist_ok=True)
         settings = DenoiserSettings(steps=steps, seed=seed)
         denoiser = train_denoiser(
             lessons.good,
             lessons.erased,
             components=len(found.components),
-            modes=lessons.modes,
+            modes=max(component.modes for component in found.components),
             settings=settings,
             checkpoint=out / "denoiser.checkpoint",
-            key=f"{normals.fingerprint} {settings}",
+            key=f"{normals.fingerprint} {settings} {lessons.digest}",
             progress=progress,
         )
         drawn = draw(denoiser, lessons.questions, seed=seed, progress=progress)

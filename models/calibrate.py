@@ -115,7 +115,7 @@ def fit_components(detector: Detector, train: Sequence[Tensor], seed: int) -> No
     for image in train[:: max(1, len(train) // COMPONENT_IMAGES)]:
         cells = detector.teacher_features(image).flatten(2)[0]
         inspected = detector.region.flatten().nonzero().flatten().numpy()
-        chosen = rng.choice(inspected, size=min(len(inspected), COMPONENT_CELLS), replace=False)
+        chosen = rng.choice(inspected, size=COMPONENT_CELLS, replace=len(inspected) < COMPONENT_CELLS)
         drawn.append(torch.cat([cells, detector.components[0].places])[:, chosen].T)
     sample = torch.cat(drawn).double().numpy()
     for number, head in enumerate(detector.components):
@@ -145,7 +145,7 @@ class GoodResiduals:
 
     def __init__(self, region: Tensor, images: int) -> None:
         self.region = region.flatten().double()  # what is not inspected tells nothing of how the rest varies
-        self.places = set(evenly(images, PLACE_IMAGES))
+        self.keeps = set(evenly(images, PLACE_IMAGES))
         self.kept: list[Tensor] = []
         self.count = 0
         self.total = torch.zeros(())  # becomes (maps, C, P)
@@ -153,7 +153,7 @@ class GoodResiduals:
 
     def add(self, residuals: Tensor) -> None:
         """One image's residuals, (maps, C, 64, 64)."""
-        if self.count in self.places:
+        if self.count in self.keeps:
             self.kept.append(residuals.half())
         values = residuals.flatten(2).double()
         self.count += 1
@@ -164,8 +164,8 @@ class GoodResiduals:
     def fit(self, detector: Detector) -> None:
         """Write `residual_mean`, `residual_whitening` (shrunk by 0.1 % towards a sphere) and the moments of places."""
         mean = self.total / self.count
-        places, inspected = self.region.sum(), mean * self.region
-        covariance = self.products / (self.count * places) - torch.bmm(inspected, inspected.transpose(1, 2)) / places
+        cells, inspected = self.region.sum(), mean * self.region
+        covariance = self.products / (self.count * cells) - torch.bmm(inspected, inspected.transpose(1, 2)) / cells
         power = covariance.diagonal(dim1=1, dim2=2).mean(dim=1).view(-1, 1, 1)
         eigenvalues, vectors = torch.linalg.eigh(covariance)
         eigenvalues = (eigenvalues.unsqueeze(1) + 1e-3 * power).clamp(min=1e-3 * power + 1e-12).squeeze(1)

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 Photo: TypeAlias = npt.NDArray[np.uint8]  # (H, W, 3) RGB
 Mask: TypeAlias = npt.NDArray[np.bool_]  # (H, W)
@@ -23,6 +24,8 @@ SHIFTS = 60  # places of the image itself that are tried as a filling
 PAINTED_SIDE = 48  # pixels, of a piece that is painted
 ERODED = 3  # pixels that OpenCV's cloning takes off the mask's rim
 POOR_MATCH = 0.12  # of the range, mean difference in the ring, beyond which nothing real fits
+ONE_GROUND = 0.45  # deviation over the mean in the ring, beyond which there is more than one thing around
+DARK = 0.05  # of the range, added to that mean: noise on black is no second thing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +44,19 @@ class Piece:
     alpha: Field  # (h, w) in 0..1, fading over the rim
     mask: Mask  # (h, w), the part itself
     centre: tuple[float, float]  # of the part in the photograph, row and column
+
+
+def as_photo(image: Tensor) -> Photo:
+    """(1, 3, S, S) in 0..1 -> (S, S, 3) RGB."""
+    return np.ascontiguousarray((255 * image[0].permute(1, 2, 0)).byte().numpy())
+
+
+def lies_loose(photo: Photo, mask: Mask) -> bool:
+    """Whether something lies on one ground, which is around it on all sides: it could lie elsewhere, too.
+
+    What has something else on each side is no object: the liquid between bottle and label, a reflection on an edge.
+    """
+    return _unevenness(photo, _ring(photo, mask)) <= ONE_GROUND
 
 
 def cut_out(photo: Photo, mask: Mask) -> Piece:
@@ -107,11 +123,11 @@ def paste(photo: Photo, piece: Piece, centre: tuple[float, float]) -> tuple[Phot
 
 def fill(
     photo: Photo, mask: Mask, others: Sequence[tuple[Photo, Mask]], occupied: Mask, rng: np.random.Generator
-) -> Photo:
+) -> Photo | None:
     """Take what is there away: show what would lie beneath.
 
     The filling is real: the same place of another good image where nothing lies, or another place of the image itself,
-    whichever fits the surroundings best; where nothing fits it is painted from the surroundings.
+    whichever fits the surroundings best; where nothing fits and the surroundings are all alike it is painted from them.
 
     Args:
         photo: (H, W, 3).
@@ -119,17 +135,18 @@ def fill(
         others: good images of the same size, and where something lies in each.
         occupied: where something lies in the photograph itself.
         rng: draws the places that are tried.
+
+    Returns:
+        None: what lies beneath cannot be told.
     """
-    hole = dilate(mask, reach(photo, RIM))
-    ring = dilate(hole, reach(photo, RING)) & ~hole & ~occupied
-    if not ring.any():
-        ring = dilate(hole, reach(photo, RING)) & ~hole
+    hole, around = dilate(mask, reach(photo, RIM)), _ring(photo, mask)
+    ring = around & ~occupied if (around & ~occupied).any() else around
     candidates = [(other, _mismatch(photo, other, ring)) for other, busy in others if not (busy & hole).any()]
     candidates += [(moved, _mismatch(photo, moved, ring)) for moved in _shifted(photo, hole, occupied | mask, rng)]
     best = min(candidates, key=lambda item: item[1], default=None)
-    if best is None or best[1] > POOR_MATCH:
-        return overlay(photo, _painted(photo, hole), hole)
-    return blend(photo, best[0], hole)
+    if best and best[1] <= POOR_MATCH:
+        return blend(photo, best[0], hole)
+    return overlay(photo, _painted(photo, hole), hole) if _unevenness(photo, ring) <= ONE_GROUND else None
 
 
 def blend(photo: Photo, other: Photo, mask: Mask) -> Photo:
@@ -218,6 +235,18 @@ def _painted(photo: Photo, hole: Mask) -> Photo:
 def _mismatch(photo: Photo, other: Photo, ring: Mask) -> float:
     """Mean difference around a hole, in 0..1."""
     return float(np.abs(photo[ring].astype(np.float32) - other[ring]).mean() / 255)
+
+
+def _ring(photo: Photo, mask: Mask) -> Mask:
+    """What is around a part and its shadow's rim."""
+    hole = dilate(mask, reach(photo, RIM))
+    return dilate(hole, reach(photo, RING)) & ~hole
+
+
+def _unevenness(photo: Photo, ring: Mask) -> float:
+    """Deviation of what is around a part from its mean colour, relative to its brightness."""
+    around = photo[ring].astype(np.float32) / 255
+    return float(around.std(axis=0).mean() / (around.mean() + DARK)) if ring.any() else 0.0
 
 
 def _shifted(photo: Photo, hole: Mask, occupied: Mask, rng: np.random.Generator) -> list[Photo]:

@@ -124,7 +124,7 @@ def _no_op(generator: Generator, image_format: ImageFormat, seed: int, number: i
     image = int(rng.integers(generator.population.size))
     source = generator.source(image)
     photo = generator.photo(source)
-    parts = generator.population.parts[image]
+    parts = generator.population.things[image] or generator.population.parts[image]
     for index in rng.permutation(len(parts))[:2].tolist():
         piece = cut_out(photo, upscaled(parts[index].mask, (photo.shape[0], photo.shape[1])))
         softer = 255 * redone((piece.pixels / 255).astype(np.float32), rng)

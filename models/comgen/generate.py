@@ -12,8 +12,10 @@ from models.comgen.composite import (
     Edited,
     Mask,
     Photo,
+    as_photo,
     cut_out,
     fill,
+    lies_loose,
     overlay,
     paste,
     shrunk,
@@ -87,7 +89,9 @@ class Generator:
         for done, index in enumerate(self._chosen, start=1):
             found.append(components.find(images[index]))
             progress("looking at good images", done, len(self._chosen))
-        self.population = Population(found)
+        self.population = Population(
+            found, lambda number, thing: lies_loose(as_photo(images[self._chosen[number]]), thing.mask)
+        )
         busy = [union(parts) for parts in self.population.parts]
         self._usually_busy = np.mean(busy, axis=0) > USUALLY
 
@@ -129,7 +133,8 @@ class Generator:
     ) -> Edited | None:
         """Carry a modification out; None if it lacks what it needs."""
         if drawn.change == "drop":
-            return Edited(self._without(image, photo, (drawn.part,), rng), (mask,))
+            below = self._without(image, photo, (drawn.part,), rng)
+            return None if below is None else Edited(below, (mask,))
         if drawn.change == "level":
             step = round(drawn.step[0] * photo.shape[0]), round(drawn.step[1] * photo.shape[1])
             changed, band = slide(photo, mask, step, grow=drawn.grow)
@@ -142,20 +147,28 @@ class Generator:
             return self._swapped(image, drawn.part, drawn.other, photo, rng)
         return self._lent(image, drawn, photo, mask, rng)
 
-    def _placed(self, image: int, drawn: Modification, photo: Photo, mask: Mask, rng: np.random.Generator) -> Edited:
+    def _placed(
+        self, image: int, drawn: Modification, photo: Photo, mask: Mask, rng: np.random.Generator
+    ) -> Edited | None:
         """The part at another place, or there as well."""
         row, column = drawn.place or (0.0, 0.0)
         moves = drawn.change == "move"
         below = self._without(image, photo, (drawn.part,), rng) if moves else photo
+        if below is None:
+            return None
         piece = turned(cut_out(photo, mask), drawn.degrees)
         pasted, there = paste(below, piece, (row * photo.shape[0], column * photo.shape[1]))
         return Edited(pasted, (mask, there) if moves else (there,))
 
-    def _swapped(self, image: int, part: Instance, other: Instance, photo: Photo, rng: np.random.Generator) -> Edited:
+    def _swapped(
+        self, image: int, part: Instance, other: Instance, photo: Photo, rng: np.random.Generator
+    ) -> Edited | None:
         """Each of two parts where the other was."""
         one, two = (upscaled(item.mask, _size(photo)) for item in (part, other))
         first, second = cut_out(photo, one), cut_out(photo, two)
         below = self._without(image, photo, (part, other), rng)
+        if below is None:
+            return None
         pasted, there = paste(below, second, first.centre)
         pasted, here = paste(pasted, first, second.centre)
         return Edited(pasted, (there | one, here | two))
@@ -170,14 +183,16 @@ class Generator:
         lent = upscaled(drawn.other.mask, _size(lender))
         if drawn.change == "replace":
             below = self._without(image, photo, (drawn.part,), rng)
+            if below is None:
+                return None
             pasted, there = paste(below, cut_out(lender, lent), cut_out(photo, mask).centre)
             return Edited(pasted, (there | mask,))
         if _size(lender) != _size(photo):
             return None
         return Edited(overlay(photo, lender, mask & lent), (mask & lent,))
 
-    def _without(self, image: int, photo: Photo, parts: Sequence[Instance], rng: np.random.Generator) -> Photo:
-        """The photograph without some parts."""
+    def _without(self, image: int, photo: Photo, parts: Sequence[Instance], rng: np.random.Generator) -> Photo | None:
+        """The photograph without some parts; None if it cannot be told what lies beneath them."""
         size = _size(photo)
         present = [item for item in self.population.parts[image] if item not in parts]
         occupied = upscaled(union(present) | self._usually_busy, size)  # a part may have been overlooked in this image
@@ -188,7 +203,10 @@ class Generator:
             if index != image and _size(other := self.photo(self._chosen[index])) == size
         ]
         for part in parts:
-            photo = fill(photo, upscaled(part.mask, size), others, occupied, rng)
+            filled = fill(photo, upscaled(part.mask, size), others, occupied, rng)
+            if filled is None:
+                return None
+            photo = filled
         return photo
 
     def source(self, image: int) -> int:

@@ -1,5 +1,6 @@
 """What a denoiser learns from, and is asked about afterwards: scenes of a product. Draws and trains nothing."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from models.comgen.examples import LONGEST, photo_as_network_image
 from models.comgen.generate import Anomaly, Generator
 from models.comgen.population import Population, centre
 from models.comgen.prompts import Change, pieces
-from models.comgen.scene import SIDE, Scene
+from models.comgen.scene import MOST_TOKENS, SIDE, Scene
 from models.grid import NETWORK_SIDE
 from models.normals import Normals, evenly
 from models.progress import Progress
@@ -45,10 +46,13 @@ class Lessons:
     questions: tuple[Question, ...]  # about those
 
     @property
-    def modes(self) -> int:
-        """The most kinds of a component."""
-        tokens = [token for scene in (*self.good, *self.held_out) for token in scene.tokens]
-        return 1 + max((token.mode for token in tokens), default=0)
+    def digest(self) -> str:
+        """A hash of what is learned from."""
+        hashed = hashlib.sha256()
+        for scene in (*self.good, *self.erased):
+            hashed.update(scene.image.numpy().tobytes())
+            hashed.update(repr([(token.component, token.mode, token.box) for token in scene.tokens]).encode())
+        return hashed.hexdigest()
 
 
 def prepare(normals: Normals, components: Components, *, questions: int, seed: int, progress: Progress) -> Lessons:
@@ -62,7 +66,7 @@ def prepare(normals: Normals, components: Components, *, questions: int, seed: i
         progress: told about the images that are looked at.
 
     Returns:
-        no scene at all, if no component is worth editing.
+        no question, if no component is worth editing.
     """
 
     def look(paths: Sequence[Path], images: Sequence[Tensor]) -> Generator:
@@ -91,6 +95,7 @@ def prepare(normals: Normals, components: Components, *, questions: int, seed: i
                 _cells(np.any(anomaly.masks, axis=0)),
             )
             for anomaly in changed
+            if _is_told(anomaly, asked)
         ),
     )
 
@@ -105,12 +110,18 @@ def _good(images: Sequence[Tensor], components: Components, progress: Progress) 
 
 
 def _changed(anomaly: Anomaly, generator: Generator, normals: Normals, components: Components) -> Scene:
-    """The scene that an anomaly shows: the part's tokens are gone, or elsewhere."""
-    parts = generator.population.parts[_number(anomaly, generator)]
-    gone = pieces(anomaly.modification.part)
+    """The scene that an anomaly shows: of the good picture's tokens those of the part are gone, or elsewhere."""
+    parts = generator.population.parts[_number(anomaly, generator)][:MOST_TOKENS]
+    gone = [part for part in parts if part in pieces(anomaly.modification.part)]
     rest = [part for part in parts if part not in gone]
     arrived = [moved for part in gone if (moved := _moved(part, anomaly))] if anomaly.change == "move" else []
     return components.scene(photo_as_network_image(anomaly.photo, normals.format), [*arrived, *rest])
+
+
+def _is_told(anomaly: Anomaly, generator: Generator) -> bool:
+    """Whether a prompt, which has the largest parts alone, names all of what was changed."""
+    told = generator.population.parts[_number(anomaly, generator)][:MOST_TOKENS]
+    return all(piece in told for piece in pieces(anomaly.modification.part))
 
 
 def _number(anomaly: Anomaly, generator: Generator) -> int:

@@ -1,7 +1,7 @@
 """What is usual of a product: how many of each component, which kinds together, and where. Knows no pixel's colour."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from math import hypot
 
@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import gaussian_kde
 
-from models.comgen.components import Instance
-from models.comgen.shapes import roundness, spread
+from models.comgen.components import Instance, union
+from models.comgen.shapes import Mask, hull, roundness, spread
 from models.comgen.wholes import arrange
 from models.grid import NETWORK_SIDE
 
@@ -18,6 +18,7 @@ USUAL = 0.1  # share of good images, from which on a count or a pair of kinds is
 FEWEST = 5  # instances, without which nothing is known of a component's places
 DEPENDABLE = 0.5  # share of the images that must agree on a component's count before it is edited
 THINNEST, LONGEST = 2.2, 6.0  # pixels across, and length over width: an edge or a shadow is no part
+COVERED = 0.3  # share of the images that show some component, from which on a place is the product's
 RAGGED = 0.2  # roundness, below which it is what shows between parts
 ATTACHED = 0.5  # share of a component's instances that are seen as part of a larger thing: alone it is not moved
 NEAR = 0.05  # quantile of the good parts' own density, above which a place is usual
@@ -27,15 +28,27 @@ Kind = tuple[int, int]  # component and mode
 class Population:
     """The components of many good images.
 
-    `parts` are those of each image that are worth editing, `things` what they make up (a label is moved with its
-    prints), `touching` those that border on another (a liquid has a level).
+    `parts` are those of each image that are worth editing. `things` are what they make up (a label is moved with its
+    prints), if they are loose. `touching` are those that border on another (a liquid has a level). `within`
+    (256, 256) is where parts can come to lie: the hull of all places at which good images show some, and not the bare
+    belt beside the product; `covered` (256, 256) is where there usually is something of it.
     """
 
-    def __init__(self, images: Sequence[Sequence[Instance]]) -> None:
+    def __init__(
+        self,
+        images: Sequence[Sequence[Instance]],
+        is_loose: Callable[[int, Instance], bool] = lambda *_: True,
+    ) -> None:
+        """Count what good images show.
+
+        Args:
+            images: the instances of each.
+            is_loose: whether a thing, in the image of this number, could lie elsewhere.
+        """
         self.images = images
         self.size = len(images)
         self._counts = [Counter(instance.component for instance in instances) for instances in images]
-        kinds = [{(instance.component, instance.mode) for instance in instances} for instances in images]
+        kinds = [{_kind(instance) for instance in instances} for instances in images]
         self._alone = Counter(kind for seen in kinds for kind in seen)
         self._together = Counter((one, other) for seen in kinds for one in seen for other in seen if one != other)
         seen = Counter(instance.component for instances in images for instance in instances)
@@ -47,7 +60,12 @@ class Population:
         self.touching = [each.touching for each in arranged]
         made_up = [each.things for each in arranged]
         attached = _attached(self.parts, made_up)
-        self.things = [[one for one in found if one.members or one.component not in attached] for found in made_up]
+        self.things = [
+            [thing for thing in found if (thing.members or thing.component not in attached) and is_loose(number, thing)]
+            for number, found in enumerate(made_up)
+        ]
+        self.within = _hull(self.parts)
+        self.covered: Mask = np.mean([union(instances) for instances in images], axis=0) > COVERED
         self._centres = _centres(chain(*images, (thing for found in made_up for thing in found if thing.members)))
         self._places = _places(self._centres)
 
@@ -100,9 +118,19 @@ def centre(instance: Instance) -> tuple[float, float]:
 
 def _attached(parts: Sequence[Sequence[Instance]], things: Sequence[Sequence[Instance]]) -> set[int]:
     """The components that mostly are part of a larger thing."""
-    alone = Counter(part.component for of_image in parts for part in of_image)
+    seen = Counter(part.component for of_image in parts for part in of_image)
     joined = Counter(part.component for of_image in things for thing in of_image for part in thing.members)
-    return {component for component, count in joined.items() if count > ATTACHED * alone[component]}
+    return {component for component, count in joined.items() if count > ATTACHED * seen[component]}
+
+
+def _kind(instance: Instance) -> Kind:
+    return instance.component, instance.mode
+
+
+def _hull(parts: Sequence[Sequence[Instance]]) -> Mask:
+    """The convex hull of the places at which at least two images show parts; everywhere, if there is no such place."""
+    shown = np.sum([union(of_image) for of_image in parts], axis=0) >= 2
+    return hull(shown) if shown.any() else np.ones((NETWORK_SIDE, NETWORK_SIDE), bool)
 
 
 def _centres(instances: Iterable[Instance]) -> dict[int, list[tuple[float, float]]]:

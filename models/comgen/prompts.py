@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from scipy.ndimage import shift
 
 from models.comgen.components import Instance, union
+from models.comgen.composite import dilate
 from models.comgen.population import Population, centre
 from models.comgen.shapes import Mask
 from models.grid import NETWORK_SIDE
 
 Change = Literal["drop", "duplicate", "move", "swap", "replace", "other kind", "level"]
 CHANGES: tuple[Change, ...] = get_args(Change)
-PLACES = 40  # that are tried for a part
+PLACES = 80  # that are tried for a part
+WITHIN = 0.6  # share of a part that must come to lie on the product: it may hang over its edge
+FLOWS = 0.6  # share of what a level moves into, or what follows it, that is the product's and not the belt's
+RIM, BORDERING = 3, 0.15  # pixels around a part, and the share of them on what it lies on
 RARE = 1.0  # by how much the density of a rare place is, in its logarithm, below what is usual
 TURNS = (-40.0, 40.0)  # degrees
 LEVELS = (0.12, 0.4)  # of a part's extent, by which it grows or shrinks
@@ -87,12 +92,13 @@ def pieces(thing: Instance) -> tuple[Instance, ...]:
 def is_anomalous(drawn: Modification, image: int, population: Population) -> bool:
     """Whether a prompt is out of distribution: counts, pairs of kinds, places. What is legal is no anomaly."""
     component, other = drawn.part.component, drawn.other
-    count = Counter(instance.component for instance in population.images[image])[component]
+    counts = Counter(instance.component for instance in population.images[image])
+    changed = Counter(piece.component for piece in pieces(drawn.part))
     match drawn.change:
         case "drop" | "replace":
-            unusual = not population.usual_count(component, count - 1)
+            unusual = any(not population.usual_count(one, counts[one] - less) for one, less in changed.items())
         case "duplicate":
-            unusual = not population.usual_count(component, count + 1)
+            unusual = any(not population.usual_count(one, counts[one] + more) for one, more in changed.items())
         case "move":
             unusual = drawn.place is not None and population.log_density(component, drawn.place) < 0
         case "swap":
@@ -149,21 +155,24 @@ def _draw(
         case "replace" | "other kind":
             return _from_elsewhere(image, change, part, population, rng)
         case "level":
-            return _level(part, rng)
+            drawn = _level(part, rng)
+            return drawn if _flows(drawn, population) else None
 
 
 def _place(
     part: Instance, parts: Sequence[Instance], population: Population, rng: np.random.Generator, *, rare: bool
 ) -> Place | None:
-    """Where a part may go without lying on another; a rare place, or any."""
-    strange = [item for item in parts if item not in pieces(part) and not _holds(item, part)]
+    """Where a part may go, on the product and on no part that it does not border on; a rare place, or any."""
+    strange = [item for item in parts if item not in pieces(part) and not _holds(item, part) and not _bears(item, part)]
     busy = union(strange)
     rows, columns = np.nonzero(part.mask)
     free = []
     for _ in range(PLACES):
         down = int(rng.integers(-rows.min(), NETWORK_SIDE - rows.max()))
         across = int(rng.integers(-columns.min(), NETWORK_SIDE - columns.max()))
-        if not busy[rows + down, columns + across].any() and np.hypot(down, across) > np.sqrt(len(rows)):
+        there = rows + down, columns + across
+        is_free = not busy[there].any() and population.within[there].mean() > WITHIN
+        if is_free and np.hypot(down, across) > np.sqrt(len(rows)):
             free.append(((rows.mean() + down + 0.5) / NETWORK_SIDE, (columns.mean() + across + 0.5) / NETWORK_SIDE))
     if not free:
         return None
@@ -201,6 +210,15 @@ def _level(part: Instance, rng: np.random.Generator) -> Modification:
     return Modification("level", part, step=(0.0, sign * share * np.ptp(columns) / NETWORK_SIDE), grow=grow)
 
 
+def _flows(drawn: Modification, population: Population) -> bool:
+    """Whether the border moves into the product, or the product follows it: a liquid rises into the glass above it."""
+    step = [round(NETWORK_SIDE * share) for share in drawn.step]
+    moved = shift(drawn.part.mask, step, order=0)
+    lost = drawn.part.mask & ~moved
+    entered = moved & ~drawn.part.mask if drawn.grow else shift(lost, [-size for size in step], order=0)
+    return bool(entered.any() and population.covered[entered].mean() > FLOWS)
+
+
 def _alike(one: Instance, other: Instance) -> bool:
     """Near enough in size to lie where the other lies."""
     ratio = np.count_nonzero(one.mask) / np.count_nonzero(other.mask)
@@ -211,6 +229,12 @@ def _holds(outer: Instance, inner: Instance) -> bool:
     """Whether one part lies on the other: a print on its label."""
     filled = _box(outer.mask)
     return bool(filled[inner.mask].mean() > 0.9 and np.count_nonzero(outer.mask) > np.count_nonzero(inner.mask))
+
+
+def _bears(ground: Instance, part: Instance) -> bool:
+    """Whether a part lies on what surrounds it: a label on the juice above and below it."""
+    rim = dilate(part.mask, RIM) & ~part.mask
+    return bool(ground.mask[rim].mean() > BORDERING) if rim.any() else False
 
 
 def _box(mask: Mask) -> Mask:

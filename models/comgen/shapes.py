@@ -65,11 +65,15 @@ def roundness(mask: Mask) -> float:
     return float(4 * np.pi * cv2.contourArea(largest) / max(cv2.arcLength(largest, True), 1.0) ** 2)
 
 
+def hull(mask: Mask) -> Mask:
+    """Its convex hull."""
+    corners = cv2.convexHull(np.concatenate(outline(mask)))
+    return np.asarray(cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), corners, 1) > 0)
+
+
 def solidity(mask: Mask) -> float:
     """Share of its convex hull that a mask covers."""
-    hull = cv2.convexHull(np.concatenate(outline(mask)))
-    covered = cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), hull, 1)
-    return float(np.count_nonzero(mask) / np.count_nonzero(covered))
+    return float(np.count_nonzero(mask) / np.count_nonzero(hull(mask)))
 
 
 def _pieces(labels: Labels) -> Iterator[tuple[Mask, bool]]:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
 from models.comgen.attended import Drawn, attended
 from models.comgen.components import Component, Instance
-from models.comgen.composite import Photo, shrunk
+from models.comgen.composite import Photo, as_photo, shrunk
 from models.comgen.generate import Anomaly
 from models.comgen.network import Network
 from models.comgen.shapes import outline
@@ -24,7 +23,6 @@ THING = (255, 255, 255)  # colour of the outline around what belongs together
 WRONG = (255, 0, 255)  # and around what is wrong
 TOKENS_SHOWN = 10  # changes that the sheet of the tokens has
 SHOWN_SIDE = 360  # pixels of the longer side of a photograph
-Picture = npt.NDArray[np.uint8]  # (S, S, 3) RGB
 
 
 def draw_components(
@@ -50,7 +48,7 @@ def draw_components(
         axis.set_axis_off()
     for number, (image, instances) in enumerate(shown):
         row, column = 2 * (number // COLUMNS), number % COLUMNS
-        pixels = as_picture(image)
+        pixels = as_photo(image)
         axes[row, column].imshow(pixels)
         axes[row + 1, column].imshow(coloured(pixels, instances, colours))
     keys = [
@@ -104,7 +102,7 @@ def draw_tokens(network: Network, drawn: Sequence[Drawn], components: int, out: 
     for column, one in enumerate(shown):
         before, after = one.question.before, one.question.after.image
         looked = attended(network, before, told_where=True, seed=seed).numpy()
-        pictures = [as_picture(picture[None]) for picture in (before.image, after, one.picture)]
+        pictures = [as_photo(picture[None]) for picture in (before.image, after, one.picture)]
         seen = np.array([*colours, (40, 40, 40)], np.uint8)[looked]
         for axis, picture in zip(axes[:, column], (pictures[0], seen, *pictures[1:]), strict=True):
             axis.imshow(picture)
@@ -121,7 +119,7 @@ def _outlined(anomaly: Anomaly) -> Photo:
     return picture
 
 
-def coloured(pixels: Picture, instances: Sequence[Instance], colours: Sequence[tuple[int, int, int]]) -> Picture:
+def coloured(pixels: Photo, instances: Sequence[Instance], colours: Sequence[tuple[int, int, int]]) -> Photo:
     """An image in grey, its components in their colours, smaller ones over larger ones; what they make up outlined."""
     grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     picture = (0.6 * grey).astype(np.uint8)
@@ -145,8 +143,3 @@ def palette(count: int) -> list[tuple[int, int, int]]:
         channels = colorsys.hsv_to_rgb(number * golden % 1, 0.85 if number % 2 else 0.6, 1.0 if number % 3 else 0.8)
         found.append((round(255 * channels[0]), round(255 * channels[1]), round(255 * channels[2])))
     return found
-
-
-def as_picture(image: Tensor) -> Picture:
-    """(1, 3, S, S) in 0..1 -> (S, S, 3) RGB."""
-    return np.ascontiguousarray((255 * image[0].permute(1, 2, 0)).byte().numpy())

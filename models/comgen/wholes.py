@@ -31,10 +31,11 @@ def arrange(parts: Sequence[Instance]) -> Arrangement:
     """Put the parts of one image together.
 
     Parts that touch are one thing, unless that becomes too large or has no compact shape: then only what lies on
-    another belongs to it.
+    another belongs to it. A part that is too large for a thing by itself is what others lie on, and no part of them.
     """
     contact = _contacts([part.mask for part in parts])
-    found, undecided = [], [list(range(len(parts)))] if parts else []
+    small = [index for index, part in enumerate(parts) if part.mask.mean() <= MOST]
+    found, undecided = [part for part in parts if part.mask.mean() > MOST], [small] if small else []
     for least in (TOUCHING, ENCLOSED):
         groups = [group for members in undecided for group in _connected(members, contact >= least)]
         joined = [_joined([parts[index] for index in group]) for group in groups]

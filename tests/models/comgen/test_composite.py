@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.comgen.composite import Mask, Photo, cut_out, dilate, fill, paste, slide, turned, upscaled
+from models.comgen.composite import Mask, Photo, cut_out, dilate, fill, lies_loose, paste, slide, turned, upscaled
 
 from .toy import photo
 
@@ -19,6 +19,7 @@ def test_what_is_taken_away_leaves_the_ground(disc: tuple[Photo, Mask]) -> None:
     _, discs, plate = photo(3)
     filled = fill(picture, mask, [], (discs & ~mask) | plate, np.random.default_rng(0))
 
+    assert filled is not None
     assert np.abs(filled[mask].astype(int) - 120).mean() < 8
     assert (filled[~dilate(mask, 12)] == picture[~dilate(mask, 12)]).mean() > 0.999
 
@@ -32,8 +33,31 @@ def test_a_filling_comes_from_another_image_only_where_nothing_lies_in_it(disc: 
     used = fill(picture, mask, [(marked, nowhere)], ~mask, np.random.default_rng(0))
     refused = fill(picture, mask, [(marked, mask)], ~mask, np.random.default_rng(0))
 
+    assert used is not None
+    assert refused is not None
     assert used[mask][:, 1].mean() > 200
     assert refused[mask][:, 1].mean() < 200
+
+
+def test_where_nothing_real_fits_a_filling_is_painted_only_among_what_is_alike(disc: tuple[Photo, Mask]) -> None:
+    picture, mask = disc
+    everywhere = np.ones_like(mask)
+    uneven = picture.copy()
+    uneven[:, :60] = 20  # the disc lies across a border
+
+    painted = fill(picture, mask, [], everywhere, np.random.default_rng(0))
+
+    assert painted is not None
+    assert np.abs(painted[mask].astype(int) - 120).mean() < 8
+    assert fill(uneven, mask, [], everywhere, np.random.default_rng(0)) is None
+
+
+def test_a_part_is_loose_where_one_ground_is_all_around_it(disc: tuple[Photo, Mask]) -> None:
+    picture, mask = disc
+    assert lies_loose(picture, mask)
+    across = picture.copy()
+    across[:, :60] = 20
+    assert not lies_loose(across, mask)
 
 
 def test_a_pasted_part_is_where_it_was_put_and_nothing_else_changes(disc: tuple[Photo, Mask]) -> None:

@@ -20,7 +20,6 @@ def test_a_scene_has_the_discs_and_the_plate(lessons: Lessons) -> None:
     assert (len(lessons.good), len(lessons.held_out)) == (16, 10)
     assert {len(scene.tokens) for scene in (*lessons.good, *lessons.held_out)} == {3}
     assert {token.mode for scene in lessons.good for token in scene.tokens} == {0, 1}
-    assert lessons.modes == 2
 
 
 def test_what_is_erased_is_in_neither_picture_nor_prompt(lessons: Lessons) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from models.comgen.components import Instance
 from models.comgen.population import Population
-from models.comgen.prompts import modify
+from models.comgen.prompts import Modification, is_anomalous, modify
 from models.comgen.shapes import roundness, solidity
 from models.comgen.wholes import arrange
 
@@ -48,12 +48,24 @@ def test_what_touches_is_one_thing_named_by_its_largest_piece() -> None:
 
 def test_what_would_be_too_large_falls_apart_and_keeps_what_lies_on_it() -> None:
     label, printed, _, bolt = tray()
-    juice = piece(EDGE, (111, 10, 255, 250))  # below the label, and a fifth of the image
+    juice = piece(EDGE, (111, 10, 255, 250))  # below the label, and half of the image
 
     found = arrange([label, printed, juice, bolt]).things
 
     assert {frozenset(thing.members) for thing in found} == {frozenset({label, printed}), frozenset()}
     assert juice in found
+
+
+def test_what_lies_on_a_large_part_is_one_thing_upon_it() -> None:
+    label, printed, _, _ = tray()
+    around = piece(EDGE, (10, 10, 160, 170)).mask
+    body = Instance(EDGE, 0, around & ~label.mask & ~printed.mask)  # more of the image than a thing may be
+
+    found = arrange([body, label, printed])
+
+    assert {frozenset(thing.members) for thing in found.things} == {frozenset({label, printed}), frozenset()}
+    assert body in found.things
+    assert body in found.touching
 
 
 def test_what_sticks_out_is_no_part_of_a_thing() -> None:
@@ -122,3 +134,13 @@ def test_a_disc_is_round_and_a_comb_is_neither_round_nor_solid() -> None:
     assert roundness(comb) < 0.2
     assert solidity(disc) > 0.97
     assert solidity(comb) < 0.6
+
+
+def test_a_pair_that_some_good_images_lack_may_be_missing_as_a_whole_and_not_by_half() -> None:
+    pair = [piece(BOLT, (50, 50, 90, 90)), piece(BOLT, (50, 90, 90, 130))]
+    alone = piece(LABEL, (150, 50, 190, 90))
+    population = Population([[*pair, alone]] * 12 + [[alone]] * 8)
+    (both,) = [thing for thing in population.things[0] if thing.members]
+
+    assert not is_anomalous(Modification("drop", both), 0, population)
+    assert is_anomalous(Modification("drop", pair[0]), 0, population)
