@@ -69,13 +69,13 @@ def calibrate(
     fair = unlike_learned(detector, kinds)
     if fakes and detector.student is not None:
         choose_maps(detector, good.distances, fake.distances, kinds)
-    if detector.csda and any(fair):
-        chosen = [item for item, is_fair in zip(fakes, fair, strict=True) if is_fair]
-        choose_csda_map(detector, good, fake.only(fair), chosen)
     parts = raw_parts(detector, good)
     fit_parts(detector, parts)
     if fakes:
         choose_parts(detector, parts, raw_parts(detector, fake), kinds)
+    if detector.csda and any(fair):
+        chosen = [item for item, is_fair in zip(fakes, fair, strict=True) if is_fair]
+        choose_csda_map(detector, good, fake.only(fair), chosen)
 
 
 def fit_distances(

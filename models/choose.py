@@ -76,7 +76,8 @@ def choose_maps(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence[
 def choose_csda_map(detector: Detector, good: Looks, fake: Looks, fakes: Sequence[Fake]) -> None:
     """Let CSDA's map into the anomaly map if edits then stand out better, by more than a standard error.
 
-    An edit stands out from a good image as far as its mean is above that image's highest cells (`STANDS_OUT`).
+    An edit stands out from a good image as far as its mean is above that image's highest cells (`STANDS_OUT`). Where
+    the student is about to be left out (`Detector.idle_parts`), the anomaly map that is compared is without it.
 
     Args:
         detector: with CSDA; its `map_weight` is written.
@@ -85,7 +86,9 @@ def choose_csda_map(detector: Detector, good: Looks, fake: Looks, fakes: Sequenc
         fakes: what those are.
     """
     inspected = detector.region[0, 0]
-    beaten = []
+    weights, beaten = detector.map_weight.clone(), []
+    if "maps" in detector.idle_parts():
+        detector.map_weight[:2] = 0
     for weight in (0.0, 1.0):
         detector.map_weight[-1] = weight
         ordinary = [anomaly_map[inspected.bool()].quantile(STANDS_OUT) for anomaly_map in anomaly_maps(detector, good)]
@@ -96,7 +99,8 @@ def choose_csda_map(detector: Detector, good: Looks, fake: Looks, fakes: Sequenc
             )
         ]
         beaten.append(by_kind(wins(torch.stack(ordinary), torch.stack(shown)), [item.kind for item in fakes]))
-    detector.map_weight[-1] = float(choose_largest(np.stack(beaten), [1, 0]))  # of equal ones, the smaller map
+    weights[-1] = float(choose_largest(np.stack(beaten), [1, 0]))  # of equal ones, the smaller map
+    detector.map_weight.copy_(weights)
 
 
 def anomaly_maps(detector: Detector, looks: Looks) -> list[Tensor]:

@@ -18,7 +18,8 @@ STEADY: dict[str, float | None] = {"acquisition": 0.0, "station": None}
 
 def test_a_soak_accounts_for_every_frame() -> None:
     found = soak(2500, silent)
-    assert found["parts"] == 2500
+    assert isinstance(found["parts"], int)
+    assert found["parts"] >= 2500  # a gap that ends the soak counts whole
     counts, camera = found["counts"], found["camera"]
     assert isinstance(counts, dict)
     assert isinstance(camera, dict)
