@@ -24,7 +24,7 @@ def components(
 
     Look at the picture, then write the names that you use into vocabulary.toml; they are kept when you run this again.
     """
-    from models.comgen.components import Components
+    from models.comgen.components import Components, find_all
     from models.comgen.population import Population
     from models.comgen.quality import component_iou
     from models.comgen.sheet import draw_components
@@ -41,10 +41,7 @@ def components(
             vocabulary = read_vocabulary(names, normals.fingerprint, count)
         else:
             vocabulary = suggest(normals.fingerprint, found.components)
-        seen = []
-        for done, image in enumerate(normals.validation, start=1):
-            seen.append(found.find(image))
-            progress("looking for them", done, len(normals.validation))
+        seen = find_all(found, normals.validation, "looking for them", progress)
         population = Population(seen)
         shown = [
             (image, [*instances, *population.things_of(instances)])

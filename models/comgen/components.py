@@ -112,6 +112,15 @@ class Components:
         return Scene(small, tuple(instance.as_token() for instance in instances[:MOST_TOKENS]))
 
 
+def find_all(components: Components, images: Sequence[Tensor], stage: str, progress: Progress) -> list[list[Instance]]:
+    """What each of several network images shows."""
+    found = []
+    for done, image in enumerate(images, start=1):
+        found.append(components.find(image))
+        progress(stage, done, len(images))
+    return found
+
+
 class _Pieces:
     """All pieces of all images, and which of them are of one kind."""
 

@@ -56,7 +56,7 @@ def lies_loose(photo: Photo, mask: Mask) -> bool:
 
     What has something else on each side is no object: the liquid between bottle and label, a reflection on an edge.
     """
-    return _unevenness(photo, _ring(photo, mask)) <= ONE_GROUND
+    return _unevenness(photo, _ring(photo, dilate(mask, reach(photo, RIM)))) <= ONE_GROUND
 
 
 def cut_out(photo: Photo, mask: Mask) -> Piece:
@@ -139,7 +139,8 @@ def fill(
     Returns:
         None: what lies beneath cannot be told.
     """
-    hole, around = dilate(mask, reach(photo, RIM)), _ring(photo, mask)
+    hole = dilate(mask, reach(photo, RIM))
+    around = _ring(photo, hole)
     ring = around & ~occupied if (around & ~occupied).any() else around
     candidates = [(other, _mismatch(photo, other, ring)) for other, busy in others if not (busy & hole).any()]
     candidates += [(moved, _mismatch(photo, moved, ring)) for moved in _shifted(photo, hole, occupied | mask, rng)]
@@ -237,9 +238,8 @@ def _mismatch(photo: Photo, other: Photo, ring: Mask) -> float:
     return float(np.abs(photo[ring].astype(np.float32) - other[ring]).mean() / 255)
 
 
-def _ring(photo: Photo, mask: Mask) -> Mask:
-    """What is around a part and its shadow's rim."""
-    hole = dilate(mask, reach(photo, RIM))
+def _ring(photo: Photo, hole: Mask) -> Mask:
+    """What is around a hole, which a part leaves with its shadow's rim."""
     return dilate(hole, reach(photo, RING)) & ~hole
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from models.comgen.components import Components, Instance, union
+from models.comgen.components import Components, Instance, find_all, union
 from models.comgen.composite import (
     Edited,
     Mask,
@@ -85,10 +85,7 @@ class Generator:
         self._shrunk: dict[int, Photo] = {}
         self._chosen = evenly(len(paths), GALLERY)
         self._paths, self._format, self._names = paths, image_format, names
-        found = []
-        for done, index in enumerate(self._chosen, start=1):
-            found.append(components.find(images[index]))
-            progress("looking at good images", done, len(self._chosen))
+        found = find_all(components, [images[index] for index in self._chosen], "looking at good images", progress)
         self.population = Population(
             found, lambda number, thing: lies_loose(as_photo(images[self._chosen[number]]), thing.mask)
         )

@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import shift
 from torch import Tensor
 
-from models.comgen.components import Components, Instance
+from models.comgen.components import Components, Instance, find_all
 from models.comgen.composite import Mask
 from models.comgen.examples import LONGEST, photo_as_network_image
 from models.comgen.generate import Anomaly, Generator
@@ -73,10 +73,8 @@ def prepare(normals: Normals, components: Components, *, questions: int, seed: i
         names = [str(number) for number in range(len(components.components))]
         return Generator(paths, images, normals.format, components, names, progress, longest=LONGEST)
 
-    taught, asked = (
-        look(normals.paths.train, normals.train),
-        look(normals.paths.validation, normals.validation),
-    )
+    taught = look(normals.paths.train, normals.train)
+    asked = look(normals.paths.validation, normals.validation)
     erased = taught.generate(ERASED, seed=seed, progress=progress, changes=("drop",))
     changed = asked.generate(questions, seed=seed, progress=progress, changes=ASKED)
     held_out = tuple(
@@ -101,17 +99,14 @@ def prepare(normals: Normals, components: Components, *, questions: int, seed: i
 
 
 def _good(images: Sequence[Tensor], components: Components, progress: Progress) -> tuple[Scene, ...]:
-    chosen, found = [images[index] for index in evenly(len(images), LEARNED)], []
-    for done, image in enumerate(chosen, start=1):
-        found.append(components.find(image))
-        progress("reading scenes", done, len(chosen))
-    parts = Population(found).parts
+    chosen = [images[index] for index in evenly(len(images), LEARNED)]
+    parts = Population(find_all(components, chosen, "reading scenes", progress)).parts
     return tuple(components.scene(image, shown) for image, shown in zip(chosen, parts, strict=True))
 
 
 def _changed(anomaly: Anomaly, generator: Generator, normals: Normals, components: Components) -> Scene:
     """The scene that an anomaly shows: of the good picture's tokens those of the part are gone, or elsewhere."""
-    parts = generator.population.parts[_number(anomaly, generator)][:MOST_TOKENS]
+    parts = _named(anomaly, generator)
     gone = [part for part in parts if part in pieces(anomaly.modification.part)]
     rest = [part for part in parts if part not in gone]
     arrived = [moved for part in gone if (moved := _moved(part, anomaly))] if anomaly.change == "move" else []
@@ -119,9 +114,14 @@ def _changed(anomaly: Anomaly, generator: Generator, normals: Normals, component
 
 
 def _is_told(anomaly: Anomaly, generator: Generator) -> bool:
-    """Whether a prompt, which has the largest parts alone, names all of what was changed."""
-    told = generator.population.parts[_number(anomaly, generator)][:MOST_TOKENS]
-    return all(piece in told for piece in pieces(anomaly.modification.part))
+    """Whether the good picture's prompt names all of what was changed."""
+    named = _named(anomaly, generator)
+    return all(piece in named for piece in pieces(anomaly.modification.part))
+
+
+def _named(anomaly: Anomaly, generator: Generator) -> list[Instance]:
+    """The parts that the good picture's prompt names: the largest."""
+    return generator.population.parts[_number(anomaly, generator)][:MOST_TOKENS]
 
 
 def _number(anomaly: Anomaly, generator: Generator) -> int:

@@ -163,7 +163,8 @@ def _place(
     part: Instance, parts: Sequence[Instance], population: Population, rng: np.random.Generator, *, rare: bool
 ) -> Place | None:
     """Where a part may go, on the product and on no part that it does not border on; a rare place, or any."""
-    strange = [item for item in parts if item not in pieces(part) and not _holds(item, part) and not _bears(item, part)]
+    rim = dilate(part.mask, RIM) & ~part.mask
+    strange = [item for item in parts if item not in pieces(part) and not _holds(item, part) and not _bears(item, rim)]
     busy = union(strange)
     rows, columns = np.nonzero(part.mask)
     free = []
@@ -231,9 +232,8 @@ def _holds(outer: Instance, inner: Instance) -> bool:
     return bool(filled[inner.mask].mean() > 0.9 and np.count_nonzero(outer.mask) > np.count_nonzero(inner.mask))
 
 
-def _bears(ground: Instance, part: Instance) -> bool:
-    """Whether a part lies on what surrounds it: a label on the juice above and below it."""
-    rim = dilate(part.mask, RIM) & ~part.mask
+def _bears(ground: Instance, rim: Mask) -> bool:
+    """Whether what has this rim lies on something that surrounds it: a label on the juice above and below it."""
     return bool(ground.mask[rim].mean() > BORDERING) if rim.any() else False
 
 

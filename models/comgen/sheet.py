@@ -100,11 +100,12 @@ def draw_tokens(network: Network, drawn: Sequence[Drawn], components: int, out: 
     for axis, title in zip(axes[:, 0], rows, strict=True):
         axis.set_ylabel(title, fontsize=8)
     for column, one in enumerate(shown):
-        before, after = one.question.before, one.question.after.image
-        looked = attended(network, before, told_where=True, seed=seed).numpy()
-        pictures = [as_photo(picture[None]) for picture in (before.image, after, one.picture)]
+        looked = attended(network, one.question.before, told_where=True, seed=seed).numpy()
         seen = np.array([*colours, (40, 40, 40)], np.uint8)[looked]
-        for axis, picture in zip(axes[:, column], (pictures[0], seen, *pictures[1:]), strict=True):
+        good, real, drawing = (
+            as_photo(picture[None]) for picture in (one.question.before.image, one.question.after.image, one.picture)
+        )
+        for axis, picture in zip(axes[:, column], (good, seen, real, drawing), strict=True):
             axis.imshow(picture)
             axis.set(xticks=[], yticks=[])
         axes[0, column].set_title(one.question.change, fontsize=8)
