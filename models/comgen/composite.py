@@ -22,8 +22,10 @@ FEATHER = 0.004  # of the longer side
 RING = 0.02  # of the longer side: the surroundings that a filling must match
 SHIFTS = 60  # places of the image itself that are tried as a filling
 PAINTED_SIDE = 48  # pixels, of a piece that is painted
+STRANGE = 60.0  # of 255, by which a rim differs where nothing of it is taken along: shadows do so by less
 ERODED = 3  # pixels that OpenCV's cloning takes off the mask's rim
-POOR_MATCH = 0.12  # of the range, mean difference in the ring, beyond which nothing real fits
+POOR_MATCH = 0.3  # of a filling (`_mismatch`), beyond which nothing real fits
+ODD = 0.97  # quantile of pixels: one in thirty of a filling is enough to tell
 ONE_GROUND = 0.45  # deviation over the mean in the ring, beyond which there is more than one thing around
 DARK = 0.05  # of the range, added to that mean: noise on black is no second thing
 
@@ -51,12 +53,9 @@ def as_photo(image: Tensor) -> Photo:
     return np.ascontiguousarray((255 * image[0].permute(1, 2, 0)).byte().numpy())
 
 
-def lies_loose(photo: Photo, mask: Mask) -> bool:
-    """Whether something lies on one ground, which is around it on all sides: it could lie elsewhere, too.
-
-    What has something else on each side is no object: the liquid between bottle and label, a reflection on an edge.
-    """
-    return _unevenness(photo, _ring(photo, dilate(mask, reach(photo, RIM)))) <= ONE_GROUND
+def surroundings(photo: Photo, mask: Mask) -> float:
+    """How uneven it is around a part: the deviation relative to the brightness."""
+    return _unevenness(photo, _ring(photo, dilate(mask, reach(photo, RIM))))
 
 
 def cut_out(photo: Photo, mask: Mask) -> Piece:
@@ -113,8 +112,10 @@ def paste(photo: Photo, piece: Piece, centre: tuple[float, float]) -> tuple[Phot
     if rim.any():  # light differs from place to place: shift the piece by as much as its surroundings differ
         shift = np.clip((under[rim].mean(axis=0) - pixels[rim].mean(axis=0)), -25, 25)
         pixels = pixels + shift
+    strange = np.abs(under - pixels).max(axis=2) / STRANGE  # its rim shows a ground that is not this one
+    soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), reach(photo, FEATHER))
+    share = np.maximum(alpha * np.clip(1 - strange, 0, 1), np.where(mask, 1, soft))[:, :, np.newaxis]
     result = photo.copy()
-    share = np.maximum(alpha, mask)[:, :, np.newaxis]
     result[rows, columns] = np.clip(under + share * (pixels - under) + 0.5, 0, 255).astype(np.uint8)
     placed = np.zeros(photo.shape[:2], bool)
     placed[rows, columns] = mask
@@ -142,8 +143,9 @@ def fill(
     hole = dilate(mask, reach(photo, RIM))
     around = _ring(photo, hole)
     ring = around & ~occupied if (around & ~occupied).any() else around
-    candidates = [(other, _mismatch(photo, other, ring)) for other, busy in others if not (busy & hole).any()]
-    candidates += [(moved, _mismatch(photo, moved, ring)) for moved in _shifted(photo, hole, occupied | mask, rng)]
+    fillings = [other for other, busy in others if not (busy & hole).any()]
+    fillings += _shifted(photo, hole, occupied | mask, rng)
+    candidates = [(filling, _mismatch(photo, filling, ring, hole)) for filling in fillings]
     best = min(candidates, key=lambda item: item[1], default=None)
     if best and best[1] <= POOR_MATCH:
         return blend(photo, best[0], hole)
@@ -233,9 +235,20 @@ def _painted(photo: Photo, hole: Mask) -> Photo:
     return result
 
 
-def _mismatch(photo: Photo, other: Photo, ring: Mask) -> float:
-    """Mean difference around a hole, in 0..1."""
-    return float(np.abs(photo[ring].astype(np.float32) - other[ring]).mean() / 255)
+def _mismatch(photo: Photo, other: Photo, ring: Mask, hole: Mask) -> float:
+    """How badly a filling fits, relative to the brightness around the hole.
+
+    The mean difference around it, and by how much more than the surroundings the oddest pixels of the filling differ
+    from their mean: where an edge or half a bolt is, there is no floor.
+    """
+    around, filled_around = photo[ring].astype(np.float32) / 255, other[ring].astype(np.float32) / 255
+    filling = other[hole].astype(np.float32) / 255
+    strange, usual = (
+        float(np.quantile(np.abs(pixels - ground.mean(axis=0)).max(axis=1), ODD))
+        for pixels, ground in ((filling, filled_around), (around, around))
+    )
+    difference = np.abs(around - filled_around).mean() + max(strange - usual, 0.0)
+    return float(difference / (around.mean() + DARK))
 
 
 def _ring(photo: Photo, hole: Mask) -> Mask:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from torch import Tensor
 
@@ -15,17 +16,17 @@ from models.comgen.composite import (
     as_photo,
     cut_out,
     fill,
-    lies_loose,
-    overlay,
     paste,
     shrunk,
     slide,
+    surroundings,
     turned,
     upscaled,
 )
 from models.comgen.population import Population
 from models.comgen.prompts import CHANGES, Change, Modification, modify
 from models.data import read_image, to_uint8
+from models.grid import NETWORK_SIDE
 from models.normals import ImageFormat, evenly
 from models.progress import Progress
 
@@ -34,6 +35,7 @@ TRIES = 30  # draws for one anomaly
 OTHERS = 8  # good images that are asked for a filling
 SEEN = 20  # of 255: a change of one pixel that can be seen
 USUALLY = 0.5  # share of the good images, from which on a place where parts lie is taken to be busy
+NEWER = 1.5  # by how much further than before from the nearest good image what has changed must be
 LEAST_SEEN = 0.25  # share of a defect's pixels that must have changed by that much: less is invisible
 
 
@@ -86,10 +88,9 @@ class Generator:
         self._chosen = evenly(len(paths), GALLERY)
         self._paths, self._format, self._names = paths, image_format, names
         found = find_all(components, [images[index] for index in self._chosen], "looking at good images", progress)
-        self.population = Population(
-            found, lambda number, thing: lies_loose(as_photo(images[self._chosen[number]]), thing.mask)
-        )
-        busy = [union(parts) for parts in self.population.parts]
+        self._good = np.stack([as_photo(images[index]) for index in self._chosen])
+        self.population = Population(found, lambda number, thing: surroundings(self._good[number], thing.mask))
+        busy = [union(parts) for parts in self.population.solid]
         self._usually_busy = np.mean(busy, axis=0) > USUALLY
 
     def generate(
@@ -123,7 +124,23 @@ class Generator:
             return None
         difference = np.abs(edited.photo.astype(np.int16) - photo).max(axis=2)
         visible = all(mask.any() and (difference[mask] > SEEN).mean() > LEAST_SEEN for mask in edited.masks)
-        return edited if visible else None
+        return (
+            edited if visible and (drawn.part in self.population.things[image] or self._is_new(image, edited)) else None
+        )
+
+    def _is_new(self, image: int, edited: Edited) -> bool:
+        """Whether what has changed looks less like any good image at this place than it did.
+
+        A neck whose reflections are wider is not: good images differ by as much.
+        """
+        mask = cv2.resize(np.any(edited.masks, axis=0).astype(np.uint8), (NETWORK_SIDE, NETWORK_SIDE)) > 0
+        now = cv2.resize(edited.photo, (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_AREA)
+        good = self._good[:, mask].astype(np.float32)
+        others = np.delete(good, image, axis=0)
+        if not mask.any() or not len(others):
+            return False
+        before, after = (float(np.abs(others - pixels).mean(axis=(1, 2)).min()) for pixels in (good[image], now[mask]))
+        return after > NEWER * before
 
     def _edit(
         self, image: int, drawn: Modification, photo: Photo, mask: Mask, rng: np.random.Generator
@@ -178,24 +195,20 @@ class Generator:
             return None
         lender = self.photo(self._chosen[drawn.other_image])
         lent = upscaled(drawn.other.mask, _size(lender))
-        if drawn.change == "replace":
-            below = self._without(image, photo, (drawn.part,), rng)
-            if below is None:
-                return None
-            pasted, there = paste(below, cut_out(lender, lent), cut_out(photo, mask).centre)
-            return Edited(pasted, (there | mask,))
-        if _size(lender) != _size(photo):
+        below = self._without(image, photo, (drawn.part,), rng)
+        if below is None:
             return None
-        return Edited(overlay(photo, lender, mask & lent), (mask & lent,))
+        pasted, there = paste(below, cut_out(lender, lent), cut_out(photo, mask).centre)
+        return Edited(pasted, (there | mask,))
 
     def _without(self, image: int, photo: Photo, parts: Sequence[Instance], rng: np.random.Generator) -> Photo | None:
         """The photograph without some parts; None if it cannot be told what lies beneath them."""
         size = _size(photo)
-        present = [item for item in self.population.parts[image] if item not in parts]
+        present = [item for item in self.population.solid[image] if item not in parts]
         occupied = upscaled(union(present) | self._usually_busy, size)  # a part may have been overlooked in this image
         chosen = rng.permutation(self.population.size)[: OTHERS + 1]
         others = [
-            (other, upscaled(union(self.population.parts[index]), size))
+            (other, upscaled(union(self.population.solid[index]), size))
             for index in chosen.tolist()
             if index != image and _size(other := self.photo(self._chosen[index])) == size
         ]

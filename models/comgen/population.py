@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from math import hypot
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import gaussian_kde
@@ -20,6 +21,13 @@ DEPENDABLE = 0.5  # share of the images that must agree on a component's count b
 THINNEST, LONGEST = 2.2, 6.0  # pixels across, and length over width: an edge or a shadow is no part
 COVERED = 0.3  # share of the images that show some component, from which on a place is the product's
 RAGGED = 0.2  # roundness, below which it is what shows between parts
+AGAIN = 0.4  # share of the images in which a component must be found as a part
+LEAST_ALIKE, ALIKE = (
+    0.5,
+    0.65,
+)  # overlap with the outlines of its kind in other images: what is found otherwise in each is an edge's shine
+LOOSE = 0.45  # how uneven it may be around what lies on one ground, if its outline is always the same; else less
+OUTLINE_SIDE = 64  # pixels on which outlines are compared
 ATTACHED = 0.5  # share of a component's instances that are seen as part of a larger thing: alone it is not moved
 NEAR = 0.05  # quantile of the good parts' own density, above which a place is usual
 Kind = tuple[int, int]  # component and mode
@@ -28,8 +36,10 @@ Kind = tuple[int, int]  # component and mode
 class Population:
     """The components of many good images.
 
-    `parts` are those of each image that are worth editing. `things` are what they make up (a label is moved with its
-    prints), if they are loose. `touching` are those that border on another (a liquid has a level). `within`
+    `solid` is what was found of each image that is no edge and no shadow. `parts` are those of it that are worth
+    editing: they are `loose`, that is they lie on one ground and could lie elsewhere, or they have the same outline in
+    other images (a liquid does, the shine on a glass's edge does not). `things` are what they make up (a label is moved
+    with its prints), if they are loose. `touching` are those that border on another (a liquid has a level). `within`
     (256, 256) is where parts can come to lie: the hull of all places at which good images show some, and not the bare
     belt beside the product; `covered` (256, 256) is where there usually is something of it.
     """
@@ -37,13 +47,13 @@ class Population:
     def __init__(
         self,
         images: Sequence[Sequence[Instance]],
-        is_loose: Callable[[int, Instance], bool] = lambda *_: True,
+        unevenness: Callable[[int, Instance], float] = lambda *_: 0.0,
     ) -> None:
         """Count what good images show.
 
         Args:
             images: the instances of each.
-            is_loose: whether a thing, in the image of this number, could lie elsewhere.
+            unevenness: of what is around a thing in the image of this number (deviation over brightness).
         """
         self.images = images
         self.size = len(images)
@@ -55,19 +65,36 @@ class Population:
         self._editable = frozenset(
             component for component, times in seen.items() if times >= FEWEST and self._is_dependable(component)
         )
-        self.parts = [self._parts_of(instances) for instances in images]
+        self.solid = self._solid(images)
+        alike = _Outlines(chain(*self.solid))
+
+        def is_loose(image: int, thing: Instance) -> bool:
+            outline = alike(thing)
+            return outline >= LEAST_ALIKE and unevenness(image, thing) <= LOOSE * outline
+
+        self.loose = [[part for part in of_image if is_loose(image, part)] for image, of_image in enumerate(self.solid)]
+        self.parts = [
+            [part for part in of_image if part in loose or alike(part) >= ALIKE]
+            for of_image, loose in zip(self.solid, self.loose, strict=True)
+        ]
         arranged = [arrange(parts) for parts in self.parts]
         self.touching = [each.touching for each in arranged]
         made_up = [each.things for each in arranged]
         attached = _attached(self.parts, made_up)
         self.things = [
-            [thing for thing in found if (thing.members or thing.component not in attached) and is_loose(number, thing)]
-            for number, found in enumerate(made_up)
+            [thing for thing in found if (thing.members or thing.component not in attached) and is_loose(image, thing)]
+            for image, found in enumerate(made_up)
         ]
         self.within = _hull(self.parts)
         self.covered: Mask = np.mean([union(instances) for instances in images], axis=0) > COVERED
         self._centres = _centres(chain(*images, (thing for found in made_up for thing in found if thing.members)))
         self._places = _places(self._centres)
+
+    def _solid(self, images: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
+        """The parts of each image, but of components that are found as such again and again."""
+        found = [self._parts_of(instances) for instances in images]
+        seen = Counter(component for of_image in found for component in {part.component for part in of_image})
+        return [[part for part in of_image if seen[part.component] >= AGAIN * self.size] for of_image in found]
 
     def things_of(self, instances: Sequence[Instance]) -> list[Instance]:
         """What several parts of an image make up."""
@@ -114,6 +141,30 @@ def centre(instance: Instance) -> tuple[float, float]:
     """Row and column in 0..1."""
     row, column = (np.argwhere(instance.mask).mean(axis=0) + 0.5) / NETWORK_SIDE
     return float(row), float(column)
+
+
+class _Outlines:
+    """The outlines of parts, by kind."""
+
+    def __init__(self, parts: Iterable[Instance]) -> None:
+        self._of: dict[Kind, list[npt.NDArray[np.float32]]] = {}
+        for part in parts:
+            self._of.setdefault(_kind(part), []).append(_centred(part.mask))
+
+    def __call__(self, part: Instance) -> float:
+        """Intersection over union with the outlines of its kind, each centred; the median."""
+        own, known = _centred(part.mask), self._of[_kind(part)]
+        overlaps = [np.minimum(own, other).sum() / np.maximum(own, other).sum() for other in known]
+        return float(np.median(overlaps)) if len(known) >= FEWEST else 0.0
+
+
+def _centred(mask: Mask) -> npt.NDArray[np.float32]:
+    """A mask moved into the middle, small."""
+    row, column = np.argwhere(mask).mean(axis=0)
+    middle = (NETWORK_SIDE - 1) / 2
+    move = np.array([[1, 0, middle - column], [0, 1, middle - row]], np.float32)
+    moved = cv2.warpAffine(mask.astype(np.float32), move, (NETWORK_SIDE, NETWORK_SIDE))
+    return np.asarray(cv2.resize(moved, (OUTLINE_SIDE, OUTLINE_SIDE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _attached(parts: Sequence[Sequence[Instance]], things: Sequence[Sequence[Instance]]) -> set[int]:

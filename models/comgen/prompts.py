@@ -22,6 +22,7 @@ FLOWS = 0.6  # share of what a level moves into, or what follows it, that is the
 RIM, BORDERING = 3, 0.15  # pixels around a part, and the share of them on what it lies on
 RARE = 1.0  # by how much the density of a rare place is, in its logarithm, below what is usual
 TURNS = (-40.0, 40.0)  # degrees
+FILLING = 0.01  # share of the image, from which on a part is taken to be the content of something
 LEVELS = (0.12, 0.4)  # of a part's extent, by which it grows or shrinks
 Place = tuple[float, float]  # row and column in 0..1
 
@@ -74,14 +75,14 @@ def modify(
         rare: prefer layouts from the tail of the places' density (ComGEN's low-density sampling).
 
     Returns:
-        None: the image has no part that this can be done to, or the outcome is usual and thus no anomaly.
+        None: the image has no part that this can be done to such that the outcome is not usual.
     """
     choice = _editable(image, change, population)
-    if not choice:
-        return None
-    part = choice[int(rng.integers(len(choice)))]
-    drawn = _draw(image, change, part, population, rng, rare=rare)
-    return drawn if drawn and is_anomalous(drawn, image, population) else None
+    for chosen in rng.permutation(len(choice)).tolist():
+        drawn = _draw(image, change, choice[chosen], population, rng, rare=rare)
+        if drawn and is_anomalous(drawn, image, population):
+            return drawn
+    return None
 
 
 def pieces(thing: Instance) -> tuple[Instance, ...]:
@@ -120,14 +121,19 @@ def _clashes(part: Instance, other: Instance, parts: Sequence[Instance], populat
 
 
 def _editable(image: int, change: Change, population: Population) -> list[Instance]:
-    """What this can be done to: a print may be missing or of another kind, but it is moved with its label."""
+    """What this can be done to: a print may be missing or of another kind, but it is moved with its label.
+
+    A level is that of a liquid, on which nothing lies; a label with its prints has none.
+    """
     match change:
         case "drop":
             return list(dict.fromkeys([*population.things[image], *population.parts[image]]))
         case "other kind":
-            return population.parts[image]
+            return population.loose[image]
         case "level":
-            return population.touching[image]
+            parts = population.parts[image]
+            large = [part for part in population.touching[image] if part.mask.mean() >= FILLING]
+            return [part for part in large if not any(_holds(part, item) for item in parts)]
         case _:
             return population.things[image]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.comgen.composite import Mask, Photo, cut_out, dilate, fill, lies_loose, paste, slide, turned, upscaled
+from models.comgen.composite import Mask, Photo, cut_out, dilate, fill, paste, slide, surroundings, turned, upscaled
 
 from .toy import photo
 
@@ -27,7 +27,7 @@ def test_what_is_taken_away_leaves_the_ground(disc: tuple[Photo, Mask]) -> None:
 def test_a_filling_comes_from_another_image_only_where_nothing_lies_in_it(disc: tuple[Photo, Mask]) -> None:
     picture, mask = disc
     marked = np.full_like(picture, 120)
-    marked[mask] = (0, 255, 0)
+    marked[mask] = (120, 135, 120)
     nowhere = np.zeros_like(mask)
 
     used = fill(picture, mask, [(marked, nowhere)], ~mask, np.random.default_rng(0))
@@ -35,8 +35,30 @@ def test_a_filling_comes_from_another_image_only_where_nothing_lies_in_it(disc: 
 
     assert used is not None
     assert refused is not None
-    assert used[mask][:, 1].mean() > 200
-    assert refused[mask][:, 1].mean() < 200
+    assert used[mask][:, 1].mean() > 130
+    assert refused[mask][:, 1].mean() < 125
+
+
+def test_a_filling_in_which_something_was_overlooked_is_not_taken(disc: tuple[Photo, Mask]) -> None:
+    picture, mask = disc
+    barred = np.full_like(picture, 120)
+    row, column = np.argwhere(mask).mean(axis=0).astype(int)
+    barred[row - 1 : row + 2, column - 15 : column + 15] = 30
+
+    filled = fill(picture, mask, [(barred, np.zeros_like(mask))], ~mask, np.random.default_rng(0))
+
+    assert filled is not None
+    assert filled[row, column].min() > 100
+
+
+def test_a_pasted_part_takes_its_shadow_along_and_not_the_ground_it_lay_on(disc: tuple[Photo, Mask]) -> None:
+    picture, mask = disc
+    dark = np.full_like(picture, 10)
+
+    pasted, there = paste(dark, cut_out(picture, mask), (200.0, 60.0))
+
+    beside = dilate(there, 5) & ~dilate(there, 3)
+    assert pasted[beside].max() < 40  # the ground of the disc is 120
 
 
 def test_where_nothing_real_fits_a_filling_is_painted_only_among_what_is_alike(disc: tuple[Photo, Mask]) -> None:
@@ -52,12 +74,12 @@ def test_where_nothing_real_fits_a_filling_is_painted_only_among_what_is_alike(d
     assert fill(uneven, mask, [], everywhere, np.random.default_rng(0)) is None
 
 
-def test_a_part_is_loose_where_one_ground_is_all_around_it(disc: tuple[Photo, Mask]) -> None:
+def test_surroundings_are_even_where_one_ground_is_all_around(disc: tuple[Photo, Mask]) -> None:
     picture, mask = disc
-    assert lies_loose(picture, mask)
+    assert surroundings(picture, mask) < 0.1
     across = picture.copy()
     across[:, :60] = 20
-    assert not lies_loose(across, mask)
+    assert surroundings(across, mask) > 0.45
 
 
 def test_a_pasted_part_is_where_it_was_put_and_nothing_else_changes(disc: tuple[Photo, Mask]) -> None:

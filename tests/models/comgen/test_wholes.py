@@ -107,11 +107,11 @@ def test_a_print_is_moved_with_its_label_and_what_is_ragged_is_left_alone(popula
     assert not [part for parts in population.parts for part in parts if part.component == EDGE]
 
 
-def test_what_stands_alone_has_no_level(population: Population) -> None:
+def test_only_a_part_with_a_neighbour_and_nothing_on_it_has_a_level(population: Population) -> None:
     rng = np.random.default_rng(0)
     changed = [modify(number % 30, "level", population, rng) for number in range(40)]
 
-    assert {one.part.component for one in changed if one} == {LABEL, PRINT, BAND}
+    assert {one.part.component for one in changed if one} == {BAND}
 
 
 def test_a_print_may_be_missing_alone_or_with_its_label(population: Population) -> None:
@@ -124,6 +124,39 @@ def test_a_print_may_be_missing_alone_or_with_its_label(population: Population) 
     }
 
     assert {"band, bolt, edge, label", "bolt, edge"} <= words
+
+
+def test_what_looks_different_in_each_image_is_no_part_unless_it_lies_on_one_ground() -> None:
+    rng = np.random.default_rng(0)
+    bolt, label = tray()[3], tray()[0]
+    images = []
+    for _ in range(12):
+        bottom, right = rng.integers(130, 250, 2).tolist()
+        images.append([bolt, label, piece(EDGE, (120, 120, bottom, right))])
+
+    def editable(unevenness: float) -> set[int]:
+        parts = Population(images, lambda _, thing: unevenness if thing.component == EDGE else 0.0).parts
+        return {part.component for of_image in parts for part in of_image}
+
+    assert editable(9.0) == {BOLT, LABEL}
+    assert editable(0.0) == {BOLT, LABEL, EDGE}
+
+
+def test_a_label_between_two_grounds_is_not_moved() -> None:
+    images = [[tray()[3], piece(LABEL, (60, 60, 110, 120))] for _ in range(12)]
+    population = Population(images, lambda _, thing: 0.6 if thing.component == LABEL else 0.1)
+
+    assert {part.component for part in population.parts[0]} == {BOLT, LABEL}
+    assert {thing.component for thing in population.things[0]} == {BOLT}
+    assert {part.component for part in population.loose[0]} == {BOLT}
+
+
+def test_a_component_that_is_seldom_found_as_a_part_is_not_edited() -> None:
+    seldom = piece(EDGE, (120, 150, 160, 200))
+    thin = Instance(EDGE, 0, piece(EDGE, (120, 150, 122, 200)).mask)
+    images = [[tray()[3], seldom if number < 6 else thin] for number in range(20)]
+
+    assert not [part for parts in Population(images).parts for part in parts if part.component == EDGE]
 
 
 def test_a_disc_is_round_and_a_comb_is_neither_round_nor_solid() -> None:
