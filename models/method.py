@@ -5,12 +5,13 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.data import DataError
 
+Anomalies = Literal["cutpaste", "perlin", "structural", "comgen", "comgen-any"]
 Head = Literal["patch", "memory", "global", "puad", "components", "csda"]
 HEADS: tuple[Head, ...] = ("patch", "memory", "global", "puad", "components", "csda")
 
@@ -44,8 +45,10 @@ class Method:
     sigmoid: bool = True  # on each normalised map before they are combined
     whitening: bool = True  # differences as Mahalanobis distances among good images; else plain squares (Eq 1)
     heads: tuple[Head, ...] = HEADS  # scores beside the maps'
+    # CSDA has to earn the time that it takes on every image; "always" is for comparing what it has learned from
+    csda: Literal["earned", "always"] = "earned"
     # made of good images: CSDA learns from them; with comgen, which has structural ones too, choices are made by them
-    anomalies: Literal["cutpaste", "perlin", "structural", "comgen", "comgen-any"] = "comgen"
+    anomalies: Anomalies = "comgen"
 
 
 SHIPPED_TEACHERS = ("lite0", "pdn")
@@ -66,8 +69,8 @@ NAMED: dict[str, Method] = {
         f"inspector-m{margin:g}": Method(student="always", margin=margin, choose_margin=False)
         for margin in (0.0, 0.4, 1.0)
     },
-    "inspector-cutpaste": Method(choose_margin=False, anomalies="cutpaste"),
-    "inspector-perlin": Method(choose_margin=False, anomalies="perlin"),
+    # fused with those heads that need no student, CSDA by what it has learned from
+    **{f"heads+csda-{kind}": Method(student="never", csda="always", anomalies=kind) for kind in get_args(Anomalies)},
     # nothing of ComGEN's: DFSC with all heads but CSDA, and those of them that need no student
     "dfsc+heads": Method(student="always", choose_margin=False, heads=HEADS[:-1], anomalies="structural"),
     "heads": Method(student="never", heads=HEADS[:-1], anomalies="structural"),

@@ -124,9 +124,8 @@ class Generator:
             return None
         difference = np.abs(edited.photo.astype(np.int16) - photo).max(axis=2)
         visible = all(mask.any() and (difference[mask] > SEEN).mean() > LEAST_SEEN for mask in edited.masks)
-        return (
-            edited if visible and (drawn.part in self.population.things[image] or self._is_new(image, edited)) else None
-        )
+        is_loose = drawn.part in self.population.things[image]
+        return edited if visible and (is_loose or self._is_new(image, edited)) else None
 
     def _is_new(self, image: int, edited: Edited) -> bool:
         """Whether what has changed looks less like any good image at this place than it did.
