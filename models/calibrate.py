@@ -73,7 +73,7 @@ def calibrate(
     fit_parts(detector, parts)
     if fakes:
         choose_parts(detector, parts, raw_parts(detector, fake), kinds)
-    if detector.csda and fakes:
+    if detector.csda and any(fair):
         chosen = [item for item, is_fair in zip(fakes, fair, strict=True) if is_fair]
         choose_csda_map(detector, good, fake.only(fair), chosen)
 

@@ -76,8 +76,6 @@ def choose_maps(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence[
 def choose_csda_map(detector: Detector, good: Looks, fake: Looks, fakes: Sequence[Fake]) -> None:
     """Let CSDA's map into the anomaly map if edits then stand out better, by more than a standard error.
 
-    Without a fair edit it stays out; a method may have it always.
-
     An edit stands out from a good image as far as its mean is above that image's highest cells (`STANDS_OUT`). Where
     the student is about to be left out (`Detector.idle_parts`), the anomaly map that is compared is without it.
 
@@ -87,10 +85,6 @@ def choose_csda_map(detector: Detector, good: Looks, fake: Looks, fakes: Sequenc
         fake: of edited ones that are unlike what CSDA has learned from.
         fakes: what those are.
     """
-    if detector.method.csda == "always":
-        detector.map_weight[-1] = 1
-    if detector.method.csda == "always" or not fakes:
-        return
     inspected = detector.region[0, 0]
     weights, beaten = detector.map_weight.clone(), []
     if "maps" in detector.idle_parts():
@@ -148,9 +142,7 @@ def choose_parts(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence
     if len(others) < len(active):
         with_csda = best.clone()
         with_csda[-1] = 1
-        if detector.method.csda == "always" or is_earned(
-            beaten(best), beaten(with_csda), kinds, unlike_learned(detector, kinds)
-        ):
+        if is_earned(beaten(best), beaten(with_csda), kinds, unlike_learned(detector, kinds)):
             best = with_csda
     detector.part_weight.copy_(best)
 

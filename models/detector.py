@@ -98,7 +98,7 @@ class Detector(nn.Module):
         self.shown = (*self.maps, "csda") if self.csda else self.maps
         maps, parts, shown = len(self.maps), len(self.parts), len(self.shown)
         active = [float(part in ("maps", *method.heads)) for part in self.parts]
-        share = {"patch": float(method.whitening and "patch" in method.heads), "csda": 0.0}
+        share = {"patch": method.whitening and "patch" in method.heads, "csda": not method.choose_scores}
         for name, value in {
             "image_mean": IMAGENET_MEAN.clone(),
             "image_std": IMAGENET_STD.clone(),
@@ -113,7 +113,7 @@ class Detector(nn.Module):
             "map_high": torch.ones(maps, 1, 1),
             "shown_low": torch.zeros(shown, 1, 1),
             "shown_high": torch.ones(shown, 1, 1),
-            "map_weight": torch.tensor([share.get(name, 1.0) for name in self.shown]).view(-1, 1, 1),
+            "map_weight": torch.tensor([float(share.get(name, True)) for name in self.shown]).view(-1, 1, 1),
             "part_mean": torch.zeros(parts),
             "part_std": torch.ones(parts),
             "part_weight": torch.tensor(active),

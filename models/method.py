@@ -45,10 +45,15 @@ class Method:
     sigmoid: bool = True  # on each normalised map before they are combined
     whitening: bool = True  # differences as Mahalanobis distances among good images; else plain squares (Eq 1)
     heads: tuple[Head, ...] = HEADS  # scores beside the maps'
-    # CSDA has to earn the time that it takes on every image; "always" is for comparing what it has learned from
-    csda: Literal["earned", "always"] = "earned"
+    # made anomalies choose what counts; false: all that the method has counts, for comparing what CSDA has learned from
+    choose_scores: bool = True
     # made of good images: CSDA learns from them; with comgen, which has structural ones too, choices are made by them
     anomalies: Anomalies = "comgen"
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there are maps and scores to choose among."""
+        return self.choose_scores and bool(self.heads)
 
 
 SHIPPED_TEACHERS = ("lite0", "pdn")
@@ -70,7 +75,10 @@ NAMED: dict[str, Method] = {
         for margin in (0.0, 0.4, 1.0)
     },
     # fused with those heads that need no student, CSDA by what it has learned from
-    **{f"heads+csda-{kind}": Method(student="never", csda="always", anomalies=kind) for kind in get_args(Anomalies)},
+    **{
+        f"heads+csda-{kind}": Method(student="never", choose_scores=False, anomalies=kind)
+        for kind in get_args(Anomalies)
+    },
     # nothing of ComGEN's: DFSC with all heads but CSDA, and those of them that need no student
     "dfsc+heads": Method(student="always", choose_margin=False, heads=HEADS[:-1], anomalies="structural"),
     "heads": Method(student="never", heads=HEADS[:-1], anomalies="structural"),

@@ -74,7 +74,7 @@ def train(
         [normals.train[index] for index in evenly(len(normals.train), CALIBRATION_IMAGES)],
         normals.validation,
         progress,
-        fakes=fakes if settings.method.heads else (),
+        fakes=fakes if settings.method.chooses else (),
         seed=settings.seed,
     )
     if idle := detector.idle_parts():

@@ -22,7 +22,7 @@ FEATHER = 0.004  # of the longer side
 RING = 0.02  # of the longer side: the surroundings that a filling must match
 SHIFTS = 60  # places of the image itself that are tried as a filling
 PAINTED_SIDE = 48  # pixels, of a piece that is painted
-STRANGE = 60.0  # of 255, by which a rim differs where nothing of it is taken along: shadows do so by less
+STRANGE = 30.0  # of 255, by which a rim may differ from what it comes to lie on; of twice that nothing is taken along
 ERODED = 3  # pixels that OpenCV's cloning takes off the mask's rim
 POOR_MATCH = 0.3  # of a filling (`_mismatch`), beyond which nothing real fits
 ODD = 0.97  # quantile of pixels: one in thirty of a filling is enough to tell
@@ -112,9 +112,9 @@ def paste(photo: Photo, piece: Piece, centre: tuple[float, float]) -> tuple[Phot
     if rim.any():  # light differs from place to place: shift the piece by as much as its surroundings differ
         shift = np.clip((under[rim].mean(axis=0) - pixels[rim].mean(axis=0)), -25, 25)
         pixels = pixels + shift
-    strange = np.abs(under - pixels).max(axis=2) / STRANGE  # its rim shows a ground that is not this one
+    own_ground = np.clip(2 - np.abs(under - pixels).max(axis=2) / STRANGE, 0, 1)  # less, where its rim shows another
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), reach(photo, FEATHER))
-    share = np.maximum(alpha * np.clip(1 - strange, 0, 1), np.where(mask, 1, soft))[:, :, np.newaxis]
+    share = np.maximum(alpha * own_ground, np.where(mask, 1, soft))[:, :, np.newaxis]
     result = photo.copy()
     result[rows, columns] = np.clip(under + share * (pixels - under) + 0.5, 0, 255).astype(np.uint8)
     placed = np.zeros(photo.shape[:2], bool)

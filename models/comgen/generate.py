@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 from models.comgen.components import Components, Instance, find_all, union
@@ -29,6 +30,7 @@ from models.data import read_image, to_uint8
 from models.grid import NETWORK_SIDE
 from models.normals import ImageFormat, evenly
 from models.progress import Progress
+from models.resize import network_image
 
 GALLERY = 40  # good images that are edited and that lend their parts
 TRIES = 30  # draws for one anomaly
@@ -124,20 +126,22 @@ class Generator:
             return None
         difference = np.abs(edited.photo.astype(np.int16) - photo).max(axis=2)
         visible = all(mask.any() and (difference[mask] > SEEN).mean() > LEAST_SEEN for mask in edited.masks)
-        is_loose = drawn.part in self.population.things[image]
-        return edited if visible and (is_loose or self._is_new(image, edited)) else None
+        loose = {*self.population.things[image], *self.population.loose[image]}
+        in_place = drawn.change == "level" or drawn.part not in loose  # of others, counts, pairs and places are judged
+        return edited if visible and (not in_place or self._is_new(image, edited)) else None
 
     def _is_new(self, image: int, edited: Edited) -> bool:
         """Whether what has changed looks less like any good image at this place than it did.
 
         A neck whose reflections are wider is not: good images differ by as much.
         """
-        mask = cv2.resize(np.any(edited.masks, axis=0).astype(np.uint8), (NETWORK_SIDE, NETWORK_SIDE)) > 0
-        now = cv2.resize(edited.photo, (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_AREA)
+        changed = np.any(edited.masks, axis=0).astype(np.float32)
+        mask = cv2.resize(changed, (NETWORK_SIDE, NETWORK_SIDE), interpolation=cv2.INTER_AREA) > 0
+        now = as_photo(network_image(torch.from_numpy(edited.photo)))
         good = self._good[:, mask].astype(np.float32)
         others = np.delete(good, image, axis=0)
-        if not mask.any() or not len(others):
-            return False
+        if not len(others):
+            return True
         before, after = (float(np.abs(others - pixels).mean(axis=(1, 2)).min()) for pixels in (good[image], now[mask]))
         return after > NEWER * before
 

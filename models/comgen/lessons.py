@@ -11,7 +11,7 @@ from scipy.ndimage import shift
 from torch import Tensor
 
 from models.comgen.components import Components, Instance, find_all
-from models.comgen.composite import Mask
+from models.comgen.composite import Mask, as_photo, surroundings
 from models.comgen.examples import LONGEST, photo_as_network_image
 from models.comgen.generate import Anomaly, Generator
 from models.comgen.population import Population, centre
@@ -100,8 +100,11 @@ def prepare(normals: Normals, components: Components, *, questions: int, seed: i
 
 def _good(images: Sequence[Tensor], components: Components, progress: Progress) -> tuple[Scene, ...]:
     chosen = [images[index] for index in evenly(len(images), LEARNED)]
-    parts = Population(find_all(components, chosen, "reading scenes", progress)).parts
-    return tuple(components.scene(image, shown) for image, shown in zip(chosen, parts, strict=True))
+    population = Population(
+        find_all(components, chosen, "reading scenes", progress),
+        lambda number, thing: surroundings(as_photo(chosen[number]), thing.mask),
+    )
+    return tuple(components.scene(image, parts) for image, parts in zip(chosen, population.parts, strict=True))
 
 
 def _changed(anomaly: Anomaly, generator: Generator, normals: Normals, components: Components) -> Scene:

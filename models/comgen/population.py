@@ -36,12 +36,13 @@ Kind = tuple[int, int]  # component and mode
 class Population:
     """The components of many good images.
 
-    `solid` is what was found of each image that is no edge and no shadow. `parts` are those of it that are worth
-    editing: they are `loose`, that is they lie on one ground and could lie elsewhere, or they have the same outline in
-    other images (a liquid does, the shine on a glass's edge does not). `things` are what they make up (a label is moved
-    with its prints), if they are loose. `touching` are those that border on another (a liquid has a level). `within`
-    (256, 256) is where parts can come to lie: the hull of all places at which good images show some, and not the bare
-    belt beside the product; `covered` (256, 256) is where there usually is something of it.
+    `solid` is what was found of each image, of components whose number can be counted on, that is no edge and no
+    shadow. `parts` are those of it that are worth editing: their component is found again and again, and they are
+    `loose`, that is they lie on one ground and could lie elsewhere, or they have the same outline in other images (a
+    liquid does, the shine on a glass's edge does not). `things` are what they make up (a label is moved with its
+    prints), if they are loose. `touching` are those that border on another (a liquid has a level). `within` (256, 256)
+    is where parts can come to lie: the hull of all places at which good images show some, and not the bare belt beside
+    the product; `covered` (256, 256) is where there usually is something of it.
     """
 
     def __init__(
@@ -65,36 +66,41 @@ class Population:
         self._editable = frozenset(
             component for component, times in seen.items() if times >= FEWEST and self._is_dependable(component)
         )
-        self.solid = self._solid(images)
-        alike = _Outlines(chain(*self.solid))
+        self.solid = [self._parts_of(instances) for instances in images]
+        found_in = Counter(component for of_image in self.solid for component in {part.component for part in of_image})
+        again = {component for component, seen_in in found_in.items() if seen_in >= AGAIN * self.size}
+        arranged = [arrange(parts) for parts in self.solid]
+        made_up = [each.things for each in arranged]
+        alike, things_alike = _Outlines(self.solid), _Outlines(made_up)
 
-        def is_loose(image: int, thing: Instance) -> bool:
-            outline = alike(thing)
+        def is_loose(image: int, thing: Instance, alike: _Outlines) -> bool:
+            outline = alike(image, thing)
             return outline >= LEAST_ALIKE and unevenness(image, thing) <= LOOSE * outline
 
-        self.loose = [[part for part in of_image if is_loose(image, part)] for image, of_image in enumerate(self.solid)]
-        self.parts = [
-            [part for part in of_image if part in loose or alike(part) >= ALIKE]
-            for of_image, loose in zip(self.solid, self.loose, strict=True)
+        self.loose = [
+            [part for part in solid if part.component in again and is_loose(image, part, alike)]
+            for image, solid in enumerate(self.solid)
         ]
-        arranged = [arrange(parts) for parts in self.parts]
-        self.touching = [each.touching for each in arranged]
-        made_up = [each.things for each in arranged]
-        attached = _attached(self.parts, made_up)
+        self.parts = [
+            [part for part in solid if part in loose or (part.component in again and alike(image, part) >= ALIKE)]
+            for image, (solid, loose) in enumerate(zip(self.solid, self.loose, strict=True))
+        ]
+        self.touching = [
+            [part for part in each.touching if part in parts] for each, parts in zip(arranged, self.parts, strict=True)
+        ]
+        movable = again - _attached(self.solid, made_up)
         self.things = [
-            [thing for thing in found if (thing.members or thing.component not in attached) and is_loose(image, thing)]
+            [
+                thing
+                for thing in found
+                if thing.component in (again if thing.members else movable) and is_loose(image, thing, things_alike)
+            ]
             for image, found in enumerate(made_up)
         ]
         self.within = _hull(self.parts)
         self.covered: Mask = np.mean([union(instances) for instances in images], axis=0) > COVERED
         self._centres = _centres(chain(*images, (thing for found in made_up for thing in found if thing.members)))
         self._places = _places(self._centres)
-
-    def _solid(self, images: Sequence[Sequence[Instance]]) -> list[list[Instance]]:
-        """The parts of each image, but of components that are found as such again and again."""
-        found = [self._parts_of(instances) for instances in images]
-        seen = Counter(component for of_image in found for component in {part.component for part in of_image})
-        return [[part for part in of_image if seen[part.component] >= AGAIN * self.size] for of_image in found]
 
     def things_of(self, instances: Sequence[Instance]) -> list[Instance]:
         """What several parts of an image make up."""
@@ -144,18 +150,24 @@ def centre(instance: Instance) -> tuple[float, float]:
 
 
 class _Outlines:
-    """The outlines of parts, by kind."""
+    """The outlines of the parts, or of the things, of many images; by kind, where that is seen often enough."""
 
-    def __init__(self, parts: Iterable[Instance]) -> None:
-        self._of: dict[Kind, list[npt.NDArray[np.float32]]] = {}
-        for part in parts:
-            self._of.setdefault(_kind(part), []).append(_centred(part.mask))
+    def __init__(self, images: Sequence[Sequence[Instance]]) -> None:
+        self._of: dict[Kind | int, list[tuple[int, npt.NDArray[np.float32]]]] = {}
+        for image, found in enumerate(images):
+            for part in found:
+                outline = image, _centred(part.mask)
+                self._of.setdefault(_kind(part), []).append(outline)
+                self._of.setdefault(part.component, []).append(outline)
 
-    def __call__(self, part: Instance) -> float:
-        """Intersection over union with the outlines of its kind, each centred; the median."""
-        own, known = _centred(part.mask), self._of[_kind(part)]
-        overlaps = [np.minimum(own, other).sum() / np.maximum(own, other).sum() for other in known]
-        return float(np.median(overlaps)) if len(known) >= FEWEST else 0.0
+    def __call__(self, image: int, part: Instance) -> float:
+        """Intersection over union with those of its kind in other images, each centred; the median, or 0 if few are."""
+        own = _centred(part.mask)
+        for known in (self._of[_kind(part)], self._of[part.component]):
+            others = [outline for number, outline in known if number != image]
+            if len(others) >= FEWEST:
+                return float(np.median([np.minimum(own, one).sum() / np.maximum(own, one).sum() for one in others]))
+        return 0.0
 
 
 def _centred(mask: Mask) -> npt.NDArray[np.float32]:

@@ -131,9 +131,8 @@ def _editable(image: int, change: Change, population: Population) -> list[Instan
         case "other kind":
             return population.loose[image]
         case "level":
-            parts = population.parts[image]
             large = [part for part in population.touching[image] if part.mask.mean() >= FILLING]
-            return [part for part in large if not any(_holds(part, item) for item in parts)]
+            return [part for part in large if not any(_holds(part, item) for item in population.solid[image])]
         case _:
             return population.things[image]
 
@@ -151,7 +150,7 @@ def _draw(
         case "drop":
             return Modification(change, part)
         case "duplicate" | "move":
-            place = _place(part, population.parts[image], population, rng, rare=rare)
+            place = _place(part, population.solid[image], population, rng, rare=rare)
             turn = float(rng.uniform(*TURNS)) if rng.random() < 0.5 else 0.0
             return Modification(change, part, place=place, degrees=turn) if place else None
         case "swap":

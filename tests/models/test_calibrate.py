@@ -202,20 +202,6 @@ def test_csda_has_to_earn_its_place(seen: tuple[str, ...], noise: float, counts:
 
 
 @pytest.mark.usefixtures("tiny_networks")
-def test_csda_may_be_had_always() -> None:
-    """For comparing what it has learned from, though it says nothing."""
-    detector = Detector(Method(student="never", csda="always", anomalies="structural"))
-    generator = torch.Generator().manual_seed(0)
-    good, fake = (torch.randn(count, len(detector.parts), generator=generator) for count in (40, 80))
-    fake[:, :-1] += 6
-    choose_parts(detector, good, fake, ["stain", "scratch", "recoloured", "missing"] * 20)
-    choose_csda_map(detector, looks(torch.zeros(2, GRID, GRID)), looks(torch.zeros(0, GRID, GRID)), [])
-    assert "csda" in detector.counted_parts()
-    assert detector.map_weight.flatten().tolist() == [1, 1]
-    assert detector.idle_parts() == set()
-
-
-@pytest.mark.usefixtures("tiny_networks")
 @pytest.mark.parametrize(
     ("noise", "stays"), [(1, True), (100, False)], ids=["it says nothing", "it is loud on good images"]
 )

@@ -53,12 +53,17 @@ def test_a_filling_in_which_something_was_overlooked_is_not_taken(disc: tuple[Ph
 
 def test_a_pasted_part_takes_its_shadow_along_and_not_the_ground_it_lay_on(disc: tuple[Photo, Mask]) -> None:
     picture, mask = disc
+    shadowed, shade = picture.copy(), dilate(mask, 2) & ~mask
+    shadowed[shade] -= 40
     dark = np.full_like(picture, 10)
 
-    pasted, there = paste(dark, cut_out(picture, mask), (200.0, 60.0))
+    there = paste(picture, cut_out(shadowed, mask), (200.0, 60.0))
+    elsewhere = paste(dark, cut_out(picture, mask), (200.0, 60.0))
 
-    beside = dilate(there, 5) & ~dilate(there, 3)
-    assert pasted[beside].max() < 40  # the ground of the disc is 120
+    shade = dilate(there[1], 2) & ~there[1]
+    assert there[0][shade].mean() < 105  # of a ground of 120
+    beside = dilate(elsewhere[1], 5) & ~dilate(elsewhere[1], 3)
+    assert elsewhere[0][beside].max() < 15
 
 
 def test_where_nothing_real_fits_a_filling_is_painted_only_among_what_is_alike(disc: tuple[Photo, Mask]) -> None:

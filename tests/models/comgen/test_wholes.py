@@ -151,6 +151,20 @@ def test_a_label_between_two_grounds_is_not_moved() -> None:
     assert {part.component for part in population.loose[0]} == {BOLT}
 
 
+def test_a_label_that_is_cut_up_the_same_way_every_time_is_one_thing() -> None:
+    rows = [piece(LABEL, (60, 60, 80, 120)), piece(PRINT, (80, 60, 100, 120)), piece(BAND, (100, 60, 120, 120))]
+    population = Population([rows] * 12, lambda *_: 0.3)
+
+    assert [len(thing.members) for thing in population.things[0]] == [3]
+
+
+def test_a_kind_that_is_rare_is_known_by_its_component() -> None:
+    images = [[Instance(BOLT, number % 3, piece(BOLT, (180, 30, 220, 50)).mask)] for number in range(12)]
+    population = Population(images, lambda *_: 9.0)
+
+    assert all(len(parts) == 1 for parts in population.parts)
+
+
 def test_a_component_that_is_seldom_found_as_a_part_is_not_edited() -> None:
     seldom = piece(EDGE, (120, 150, 160, 200))
     thin = Instance(EDGE, 0, piece(EDGE, (120, 150, 122, 200)).mask)
