@@ -74,7 +74,7 @@ def choose_maps(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence[
 
 
 def choose_csda_map(detector: Detector, good: Looks, fake: Looks, fakes: Sequence[Fake]) -> None:
-    """Let CSDA's map into the anomaly map if edits then stand out better, by more than a standard error.
+    """Let CSDA's map into the anomaly map unless edits then stand out worse, by more than a standard error.
 
     An edit stands out from a good image as far as its mean is above that image's highest cells (`STANDS_OUT`). Where
     the student is about to be left out (`Detector.idle_parts`), the anomaly map that is compared is without it.
@@ -99,7 +99,7 @@ def choose_csda_map(detector: Detector, good: Looks, fake: Looks, fakes: Sequenc
             )
         ]
         beaten.append(by_kind(wins(torch.stack(ordinary), torch.stack(shown)), [item.kind for item in fakes]))
-    weights[-1] = float(choose_largest(np.stack(beaten), [1, 0]))  # of equal ones, the smaller map
+    weights[-1] = float(choose_largest(np.stack(beaten), [0, 1]))
     detector.map_weight.copy_(weights)
 
 
@@ -114,9 +114,8 @@ def choose_parts(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence
 
     A part is left out only if it does harm: the choice is the largest set that is not worse than the best one by more
     than a standard error, or by `WORTH`. Fakes are no anomalies (few say anything of a wrong juice, which components
-    are for), so doing without a part has to be earned. CSDA, which costs time on every image, has to earn its place
-    instead: it joins if the set is then better by more than a standard error, and not worse by one on fakes that are
-    unlike what it has learned from.
+    are for), so doing without a part has to be earned. CSDA is judged by those alone that are unlike what it has
+    learned from.
 
     Args:
         detector: whose `part_weight` names the parts that take part, and is written.
@@ -142,21 +141,18 @@ def choose_parts(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence
     if len(others) < len(active):
         with_csda = best.clone()
         with_csda[-1] = 1
-        if is_earned(beaten(best), beaten(with_csda), kinds, unlike_learned(detector, kinds)):
+        if not does_harm(beaten(best), beaten(with_csda), kinds, unlike_learned(detector, kinds)):
             best = with_csda
     detector.part_weight.copy_(best)
 
 
-def is_earned(without: Wins, with_it: Wins, kinds: Sequence[str], fair: Sequence[bool]) -> bool:
-    """Whether something is worth its cost: better on all fakes (m, n), and no harm on the fair ones (m,)."""
-    options = np.stack([by_kind(won, kinds) for won in (without, with_it)])
-    if choose_largest(options, [1, 0]) == 0:
-        return False
+def does_harm(without: Wins, with_it: Wins, kinds: Sequence[str], fair: Sequence[bool]) -> bool:
+    """Whether fakes (m, n) are told worse with something, by more than a standard error, those that are fair (m,)."""
     of_fair = [kind for kind, is_fair in zip(kinds, fair, strict=True) if is_fair]
     if not of_fair:
-        return True
+        return False
     chosen = np.array(fair)
-    return choose_largest(np.stack([by_kind(won[chosen], of_fair) for won in (without, with_it)]), [0, 1]) == 1
+    return choose_largest(np.stack([by_kind(won[chosen], of_fair) for won in (without, with_it)]), [0, 1]) == 0
 
 
 def judging_fakes(

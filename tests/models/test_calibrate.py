@@ -186,10 +186,12 @@ def test_parts_are_chosen_among_the_methods_heads_only() -> None:
 @pytest.mark.usefixtures("tiny_networks")
 @pytest.mark.parametrize(
     ("seen", "noise", "counts"),
-    [((GENERATED, "stain"), 1, True), ((GENERATED, "stain"), 1000, False), ((), 1, False)],
-    ids=["it helps", "it does harm on what it has not learned", "it helps nowhere"],
+    [((GENERATED, "stain"), 1, True), ((GENERATED, "stain"), 1000, False), ((), 1, True)],
+    ids=["it helps", "it does harm on what it has not learned", "it changes nothing"],
 )
-def test_csda_has_to_earn_its_place(seen: tuple[str, ...], noise: float, counts: bool) -> None:
+def test_csda_is_left_out_where_it_does_harm_on_what_it_has_not_learned(
+    seen: tuple[str, ...], noise: float, counts: bool
+) -> None:
     detector, kinds = Detector(), [GENERATED, "stain", "scratch", "recoloured"] * 20
     generator = torch.Generator().manual_seed(0)
     good, fake = (torch.randn(count, len(PARTS), generator=generator) for count in (40, len(kinds)))
@@ -243,22 +245,24 @@ def test_the_auto_encoders_map_has_to_earn_its_place(
     assert detector.map_weight[:2].flatten().tolist() == weights
 
 
-def looks(logits: torch.Tensor) -> Looks:
-    """Of images whose other maps say nothing."""
+def looks(logits: torch.Tensor, others_see: torch.Tensor | float = 0.0) -> Looks:
+    """Of images whose other maps say nothing, or see an edit somewhere."""
     count = len(logits)
     evidence = [Evidence(torch.zeros(0), torch.zeros(0), torch.zeros(0), logits=one) for one in logits]
-    return Looks(torch.rand(count, 3, GRID, GRID, generator=torch.Generator().manual_seed(count)), evidence)
+    distances = torch.rand(count, 3, GRID, GRID, generator=torch.Generator().manual_seed(count))
+    return Looks(distances + others_see, evidence)
 
 
 @pytest.mark.usefixtures("tiny_networks")
-@pytest.mark.parametrize(("sees", "weight"), [(9.0, 1.0), (0.0, 0.0)], ids=["it sees edits", "it is blind"])
-def test_csdas_map_has_to_earn_its_place(sees: float, weight: float) -> None:
+@pytest.mark.parametrize(("sees", "weight"), [(9.0, 1.0), (-9.0, 0.0)], ids=["it sees edits", "it hides them"])
+def test_csdas_map_is_left_out_where_edits_then_stand_out_less(sees: float, weight: float) -> None:
     detector = Detector()
     good, fake = torch.randn(2, 20, GRID, GRID, generator=torch.Generator().manual_seed(0))
-    edited = torch.zeros(256, 256)
+    edited, where = torch.zeros(256, 256), torch.zeros(GRID, GRID)
     edited[80:120, 80:120] = 1
-    fake[:, 20:30, 20:30] += sees
-    choose_csda_map(detector, looks(good), looks(fake), [Fake(edited, kind, edited) for kind in [*EDITS][:5] * 4])
+    where[20:30, 20:30] = 1
+    fakes = [Fake(edited, kind, edited) for kind in [*EDITS][:5] * 4]
+    choose_csda_map(detector, looks(good), looks(fake + sees * where, others_see=where), fakes)
     assert detector.map_weight.flatten().tolist() == [1, 1, 1, weight]
 
 
