@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from models.choose import Looks, choose_csda_map, choose_maps, choose_parts, look, raw_parts, unlike_learned
+from models.choose import Looks, choose_maps, choose_parts, look, raw_parts
 from models.detector import Detector
 from models.fakes import Fake
 from models.grid import smooth
@@ -66,16 +66,12 @@ def calibrate(
     fit_maps(detector, good)
     fake = look(detector, [item.image for item in fakes], lambda done: looked(total - len(fakes) + done))
     kinds = [item.kind for item in fakes]
-    fair = unlike_learned(detector, kinds)
     if fakes and detector.student is not None:
         choose_maps(detector, good.distances, fake.distances, kinds)
     parts = raw_parts(detector, good)
     fit_parts(detector, parts)
     if fakes:
         choose_parts(detector, parts, raw_parts(detector, fake), kinds)
-    if detector.csda and any(fair):
-        chosen = [item for item, is_fair in zip(fakes, fair, strict=True) if is_fair]
-        choose_csda_map(detector, good, fake.only(fair), chosen)
 
 
 def fit_distances(

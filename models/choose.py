@@ -18,7 +18,6 @@ from models.grid import in_cells
 Wins: TypeAlias = npt.NDArray[np.float64]  # (fakes, good images), see `wins`
 STUDENT_ALONE = (1.0, 0.0)  # weights of the student's and the auto-encoder's map
 WORTH = 0.01  # of AUROC, mean over kinds of fakes: no score is left out for less
-STANDS_OUT = 0.995  # quantile of a good image's cells that an edit's mean has to be above
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,11 +26,6 @@ class Looks:
 
     distances: Tensor  # (n, maps, 64, 64)
     evidence: list[Evidence]  # without their residuals, which are large
-
-    def only(self, chosen: Sequence[bool]) -> "Looks":
-        """Of some of the images."""
-        kept = [item for item, wanted in zip(self.evidence, chosen, strict=True) if wanted]
-        return Looks(self.distances[list(chosen)], kept)
 
 
 def look(detector: Detector, images: Sequence[Tensor], progress: Callable[[int], None]) -> Looks:
@@ -73,52 +67,16 @@ def choose_maps(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence[
     detector.map_weight[:2] = torch.tensor(chosen).view(2, 1, 1)
 
 
-def choose_csda_map(detector: Detector, good: Looks, fake: Looks, fakes: Sequence[Fake]) -> None:
-    """Let CSDA's map into the anomaly map unless edits then stand out worse, by more than a standard error.
-
-    An edit stands out from a good image as far as its mean is above that image's highest cells (`STANDS_OUT`). Where
-    the student is about to be left out (`Detector.idle_parts`), the anomaly map that is compared is without it.
-
-    Args:
-        detector: with CSDA; its `map_weight` is written.
-        good: of validation images.
-        fake: of edited ones that are unlike what CSDA has learned from.
-        fakes: what those are.
-    """
-    inspected = detector.region[0, 0]
-    weights, beaten = detector.map_weight.clone(), []
-    if "maps" in detector.idle_parts():
-        detector.map_weight[:2] = 0
-    for weight in (0.0, 1.0):
-        detector.map_weight[-1] = weight
-        ordinary = [anomaly_map[inspected.bool()].quantile(STANDS_OUT) for anomaly_map in anomaly_maps(detector, good)]
-        shown = [
-            (anomaly_map * cells).sum() / cells.sum().clamp(min=1e-6)
-            for anomaly_map, cells in zip(
-                anomaly_maps(detector, fake), (in_cells(item.mask) * inspected for item in fakes), strict=True
-            )
-        ]
-        beaten.append(by_kind(wins(torch.stack(ordinary), torch.stack(shown)), [item.kind for item in fakes]))
-    weights[-1] = float(choose_largest(np.stack(beaten), [0, 1]))
-    detector.map_weight.copy_(weights)
-
-
-def anomaly_maps(detector: Detector, looks: Looks) -> list[Tensor]:
-    """(64, 64) of each image."""
-    together = zip(looks.evidence, looks.distances, strict=True)
-    return [detector.anomaly_map(detector.shown_maps(*one))[0] for one in together]
-
-
 def choose_parts(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence[str]) -> None:
     """Keep the parts that together tell fakes from good images best; their weights become 0 or 1.
 
     A part is left out only if it does harm: the choice is the largest set that is not worse than the best one by more
     than a standard error, or by `WORTH`. Fakes are no anomalies (few say anything of a wrong juice, which components
     are for), so doing without a part has to be earned. CSDA is judged by those alone that are unlike what it has
-    learned from.
+    learned from; its map is in the anomaly map if its score counts.
 
     Args:
-        detector: whose `part_weight` names the parts that take part, and is written.
+        detector: whose `part_weight` names the parts that take part, and is written; its `map_weight`, too.
         good: (n, len(parts)) raw parts of validation images.
         fake: (m, len(parts)) raw parts of edited ones.
         kinds: (m,) of edits.
@@ -143,6 +101,7 @@ def choose_parts(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence
         with_csda[-1] = 1
         if not does_harm(beaten(best), beaten(with_csda), kinds, unlike_learned(detector, kinds)):
             best = with_csda
+        detector.map_weight[-1] = best[-1]
     detector.part_weight.copy_(best)
 
 

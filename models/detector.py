@@ -98,7 +98,7 @@ class Detector(nn.Module):
         self.shown = (*self.maps, "csda") if self.csda else self.maps
         maps, parts, shown = len(self.maps), len(self.parts), len(self.shown)
         active = [float(part in ("maps", *method.heads)) for part in self.parts]
-        share = {"patch": method.whitening and "patch" in method.heads, "csda": not method.choose_scores}
+        share = {"patch": method.whitening and "patch" in method.heads}
         for name, value in {
             "image_mean": IMAGENET_MEAN.clone(),
             "image_std": IMAGENET_STD.clone(),
@@ -151,10 +151,8 @@ class Detector(nn.Module):
         self.region.copy_(inspected)
 
     def idle_parts(self) -> set[str]:
-        """What calibration has found not to count for this product, in the score or in the map: it can be left out."""
+        """What calibration has found not to count for this product: it can be left out."""
         counted = {*self.counted_parts()}
-        if self.csda and self.map_weight[-1]:
-            counted.add("csda")
         idle = {*self.OPTIONAL} & {*self.parts} - counted
         if self._may_lose_student() and counted.isdisjoint(self.STUDENT):
             idle.update(self.STUDENT)

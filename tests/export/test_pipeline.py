@@ -72,7 +72,6 @@ def test_the_graph_with_its_memories_is_the_network(tmp_path: Path, monkeypatch:
         detector.csda.references.remember(scales, seed=0)
         patches = [patches_of(detector.standardise(detector.teacher.join(taps)), detector.region) for taps in scales]
         detector.memory.remember(patches, detector.region, 0, silent)
-    detector.map_weight[-1] = 1
     export_onnx(detector, FORMAT, tmp_path / "model.onnx")
     moved = np.roll(images[1], 1, axis=1)
     proof = parity.measure(detector, tmp_path / "model.onnx", [images[0], moved, image(200, 300)])
