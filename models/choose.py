@@ -106,12 +106,13 @@ def choose_parts(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence
 
 
 def does_harm(without: Wins, with_it: Wins, kinds: Sequence[str], fair: Sequence[bool]) -> bool:
-    """Whether fakes (m, n) are told worse with something, by more than a standard error, those that are fair (m,)."""
+    """Whether something costs more than it may (`WORTH`, a standard error) of the wins (m, n) over fair fakes (m,)."""
     of_fair = [kind for kind, is_fair in zip(kinds, fair, strict=True) if is_fair]
     if not of_fair:
         return False
     chosen = np.array(fair)
-    return choose_largest(np.stack([by_kind(won[chosen], of_fair) for won in (without, with_it)]), [0, 1]) == 0
+    options = np.stack([by_kind(won[chosen], of_fair) for won in (without, with_it)])
+    return choose_largest(options, [0, 1], slack=WORTH) == 0
 
 
 def judging_fakes(
