@@ -72,7 +72,10 @@ def show_figures(figures: dict[str, Any]) -> None:
         "  logical": auroc["logical"],
         "  structural": auroc["structural"],
         **{f"  {name}": value for name, value in auroc["by_type"].items()},
-        **{f"image AUROC of {name} alone": value for name, value in figures["image_auroc_by_score"].items()},
+        **{
+            f"image AUROC of {name.replace('_', ' ')} alone": value
+            for name, value in figures["image_auroc_by_score"].items()
+        },
         "pixel AUROC": figures["pixel_auroc"],
         "AU-PRO": figures["au_pro"],
         "AU-sPRO@0.05": figures["au_spro"]["0.05"],

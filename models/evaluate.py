@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.data import GOOD, Image, TestImage, read_image, test_images
-from models.evaluation import Confusion, Evaluation, ImageAuroc, ImageResult
+from models.evaluation import ANOMALY_MAP, Confusion, Evaluation, ImageAuroc, ImageResult
 from models.ground_truth import Saturation, read_ground_truth, read_saturations
 from models.localisation import LOGICAL, STRUCTURAL, LocatedImage, localise
 from models.metrics import auroc
@@ -148,13 +148,14 @@ def _by_type(members: Sequence[tuple[str, JudgedImage]]) -> dict[str, list[Judge
 
 
 def _auroc_by_score(judged: Sequence[JudgedImage]) -> dict[str, float | None]:
-    names = list(dict.fromkeys(name for one in judged for name in one.scored.parts))
-    return {name: _pooled_auroc_of(name, judged) for name in names}
-
-
-def _pooled_auroc_of(part: str, judged: Sequence[JudgedImage]) -> float | None:
-    good = np.array([one.scored.parts[part] for one in judged if one.image.is_good])
-    return auroc(good, np.array([one.scored.parts[part] for one in judged if not one.image.is_good]))
+    """Pooled image AUROC of each part of the score alone, and of the highest value of the map that is shown."""
+    alone = [{**one.scored.parts, ANOMALY_MAP: float(one.scored.anomaly_map.max())} for one in judged]
+    good = np.array([one.image.is_good for one in judged])
+    figures: dict[str, float | None] = {}
+    for name in dict.fromkeys(name for scores in alone for name in scores):
+        scores = np.array([image[name] for image in alone])
+        figures[name] = auroc(scores[good], scores[~good])
+    return figures
 
 
 def _scores(judged: Sequence[JudgedImage]) -> npt.NDArray[np.float64]:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+ANOMALY_MAP = "anomaly_map"  # among the scores: an image's is the highest value of its map
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +49,7 @@ class Evaluation(_Frozen):
     dataset: str
     bundle: str
     image_auroc: ImageAuroc
-    image_auroc_by_score: dict[str, float | None]  # each part of the score alone, pooled
+    image_auroc_by_score: dict[str, float | None]  # each part of the score alone, and ANOMALY_MAP; pooled
     pixel_auroc: float | None
     au_pro: float | None  # false positive rate limit 0.3
     au_spro: dict[str, float | None]  # by false positive rate limit

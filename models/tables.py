@@ -8,7 +8,7 @@ from statistics import mean, stdev
 import numpy as np
 from matplotlib.figure import Figure
 
-from models.evaluation import Evaluation
+from models.evaluation import ANOMALY_MAP, Evaluation
 from models.localisation import LOGICAL, STRUCTURAL
 from models.trained import Budget
 
@@ -94,6 +94,7 @@ def _cells(group: Sequence[Row]) -> dict[str, str]:
         "weakest type": _weakest_type([row.evaluation for row in group]),
         "logical": over_seeds(lambda figures: figures.image_auroc.logical),
         "structural": over_seeds(lambda figures: figures.image_auroc.structural),
+        "map alone": over_seeds(lambda figures: figures.image_auroc_by_score.get(ANOMALY_MAP)),
         "AU-PRO": over_seeds(lambda figures: figures.au_pro),
         "AU-sPRO@0.05": over_seeds(lambda figures: figures.au_spro["0.05"]),
         "train min": f"{mean(row.train_seconds for row in group) / 60:.1f}",

@@ -90,7 +90,11 @@ def test_image_figures_of_a_loco_set(loco: Path) -> None:
     assert (figures.pooled, figures.logical, figures.structural) == (pytest.approx(5 / 6), 0.75, 1.0)
     assert figures.mean == pytest.approx(0.875)
     assert figures.by_type == {"logical_anomalies": 0.75, "structural_anomalies": 1.0, "no_cap": 0.75, "no_label": 0.5}
-    assert evaluation.image_auroc_by_score == {"maps": pytest.approx(5 / 6), "blind": 0.5}
+    assert evaluation.image_auroc_by_score == {
+        "maps": pytest.approx(5 / 6),
+        "blind": 0.5,
+        "anomaly_map": pytest.approx(5 / 6),
+    }
     assert evaluation.confusion.model_dump() == {"tp": 2, "fp": 0, "tn": 2, "fn": 1}
     assert (evaluation.dataset, evaluation.bundle, evaluation.threshold) == ("juice", "juice-0123", 50.0)
     assert [(image.file, image.verdict) for image in evaluation.images] == [
@@ -100,6 +104,16 @@ def test_image_figures_of_a_loco_set(loco: Path) -> None:
         ("test/logical_anomalies/001.png", "accept"),
         ("test/structural_anomalies/000.png", "reject"),
     ]
+
+
+def test_the_map_alone_is_judged_by_its_highest_value(loco: Path) -> None:
+    def blind_but_for_the_map(image: data.Image) -> Scored:
+        brightness = image.max(axis=2).astype(np.float32)
+        return Scored(0.0, np.where(brightness > 0, brightness, -brightness.max()), {}, latency_ms=2.0)
+
+    evaluation = evaluate(blind_but_for_the_map, loco, threshold=50.0, bundle="blind")
+    assert evaluation.image_auroc.pooled == 0.5
+    assert evaluation.image_auroc_by_score == {"anomaly_map": pytest.approx(5 / 6)}
 
 
 def test_spro_is_the_mean_of_logical_and_structural_each_with_the_good(loco: Path) -> None:
