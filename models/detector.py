@@ -42,13 +42,14 @@ class Detector(nn.Module):
     patch is from all good ones (PatchCore); the distances of the mean features, the teacher's alone or the student's
     with them (PUAD); the distance of the components; the highest logits of CSDA. Those that take time of their own,
     `OPTIONAL` and `STUDENT`, are not computed where the method does without them. The image score is the root of the
-    squares of those above normal, weighted with 0 or 1.
+    squares of those above normal, weighted with 0 or 1; `ALIKE`, which read the same features, count once.
     """
 
     MAPS = ("student", "autoencoder", "patch")  # the first two with a student; and CSDA's, in the anomaly map only
     PARTS = ("maps", "patch", "memory", "global", "puad", "components", "csda")
     OPTIONAL = ("memory", "csda")
     STUDENT = ("maps", "puad")  # what student and auto-encoder are for
+    ALIKE = ("maps", "patch")  # before all other parts; a student of few steps says what the teacher's own map says
     CLUSTERINGS = 4  # sets of components, as where k-means ends depends on where it starts: the mean distance counts
 
     components: Sequence[Components]
@@ -66,7 +67,7 @@ class Detector(nn.Module):
     map_high: Tensor  # q0.995
     shown_low: Tensor  # (shown, 1, 1), the same of the distances themselves, and of CSDA's logits
     shown_high: Tensor
-    map_weight: Tensor  # (shown, 1, 1), each map's share of the anomaly map; 0 leaves one out
+    map_weight: Tensor  # (shown, 1, 1), 0 leaves a map out of the anomaly map
     part_mean: Tensor  # (len(parts),), of good images
     part_std: Tensor
     part_weight: Tensor  # (len(parts),), 0 or 1
@@ -248,9 +249,11 @@ class Detector(nn.Module):
         return distances if evidence.logits is None else torch.cat([distances, evidence.logits[None]])
 
     def anomaly_map(self, maps: Tensor) -> Tensor:
-        """(shown, 64, 64) -> the weighted mean of the scaled maps (1, 64, 64)."""
-        shown = self.scale(maps, self.shown_low, self.shown_high) * self.map_weight
-        return shown.sum(dim=0, keepdim=True) / self.map_weight.sum() * self.region[0]
+        """(shown, 64, 64) -> the mean of the scaled maps (1, 64, 64); those of features, together, count as CSDA's."""
+        of_features = self.map_weight[: len(self.maps)]
+        share = torch.cat([of_features / of_features.sum().clamp(min=1), self.map_weight[len(self.maps) :]])
+        shown = self.scale(maps, self.shown_low, self.shown_high) * share
+        return shown.sum(dim=0, keepdim=True) / share.sum() * self.region[0]
 
     def raw_parts(self, evidence: Evidence, distances: Tensor) -> Tensor:
         """The image score's parts before they are brought to one scale, (len(parts),)."""
@@ -287,6 +290,8 @@ class Detector(nn.Module):
         """Parts (..., len(parts)) in deviations of good images -> image score (...).
 
         One part that is sure is enough, and doubts of several add up: the root of the sum of squares, each part
-        smoothly cut off below what is normal.
+        smoothly cut off below what is normal. Of those `ALIKE` the surer one counts: their doubts are the same.
         """
-        return (self.part_weight * F.softplus(parts).square()).sum(dim=-1).sqrt()
+        squares = self.part_weight * F.softplus(parts).square()
+        alike = sum(part in self.ALIKE for part in self.parts)
+        return (squares[..., :alike].amax(dim=-1) + squares[..., alike:].sum(dim=-1)).sqrt()

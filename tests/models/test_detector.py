@@ -111,12 +111,35 @@ def test_a_part_that_does_not_count_changes_nothing(detector: Detector) -> None:
 def test_one_sure_part_is_enough_and_doubts_add_up(detector: Detector) -> None:
     detector.part_weight.fill_(1.0)
     normal, sure, doubts = torch.zeros(3, len(PARTS))
-    sure[1], doubts[:2] = 10, 3
+    sure[1], doubts[1:3] = 10, 3
     single = normal.clone()
-    single[0] = 3
+    single[1] = 3
     scores = detector.fuse(torch.stack([normal, single, doubts, sure])).tolist()
-    assert scores == sorted(scores)
+    assert scores == sorted(set(scores))
     assert scores[3] == pytest.approx(10, rel=0.05)
+
+
+def test_students_map_and_teachers_count_once_as_they_read_the_same_features(detector: Detector) -> None:
+    detector.part_weight.fill_(1.0)
+    both, one, other = torch.zeros(3, len(PARTS))
+    both[:2], one[0], other[1] = 3, 3, 3
+    scores = detector.fuse(torch.stack([both, one, other]))
+    assert scores.tolist() == pytest.approx([scores[0].item()] * 3)
+    detector.part_weight[1] = 0
+    assert detector.fuse(other) < detector.fuse(one) == detector.fuse(both)
+
+
+@pytest.mark.usefixtures("tiny_networks")
+def test_in_the_anomaly_map_csda_has_the_share_of_all_other_maps_together() -> None:
+    detector = Detector(Method(sigmoid=False)).eval()
+    shown = torch.zeros(len(detector.shown), 64, 64)
+    shown[-1] = 10
+    with torch.inference_mode():
+        for weights in ([1, 0, 1, 1], [1, 1, 1, 1], [0, 0, 1, 1]):
+            detector.map_weight.copy_(torch.tensor(weights).view(-1, 1, 1))
+            assert torch.allclose(detector.anomaly_map(shown), torch.tensor(0.5))  # 0.1 * 10, and none of the others
+        detector.map_weight.copy_(torch.tensor([1, 1, 1, 0]).view(-1, 1, 1))
+        assert not detector.anomaly_map(shown).any()
 
 
 def test_an_image_gets_a_map_a_score_and_its_parts(detector: Detector) -> None:
