@@ -22,10 +22,8 @@ THINNEST, LONGEST = 2.2, 6.0  # pixels across, and length over width: an edge or
 COVERED = 0.3  # share of the images that show some component, from which on a place is the product's
 RAGGED = 0.2  # roundness, below which it is what shows between parts
 AGAIN = 0.4  # share of the images in which a component must be found as a part
-LEAST_ALIKE, ALIKE = (
-    0.5,
-    0.65,
-)  # overlap with the outlines of its kind in other images: what is found otherwise in each is an edge's shine
+ALIKE = 0.65  # overlap with outlines of its kind in other images: what is found otherwise in each is an edge's shine
+LEAST_ALIKE = 0.5  # of what is loose
 LOOSE = 0.45  # how uneven it may be around what lies on one ground, if its outline is always the same; else less
 OUTLINE_SIDE = 64  # pixels on which outlines are compared
 ATTACHED = 0.5  # share of a component's instances that are seen as part of a larger thing: alone it is not moved
