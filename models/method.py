@@ -47,8 +47,9 @@ class Method:
     heads: tuple[Head, ...] = HEADS  # scores beside the maps'
     # made anomalies choose what counts; false: all that the method has counts, for comparing what CSDA has learned from
     choose_scores: bool = True
-    # made of good images: CSDA learns from them; with comgen, which has structural ones too, choices are made by them
-    anomalies: Anomalies = "comgen"
+    # made of good images: CSDA learns from them; with ComGEN's, among which there is damage, choices are made by them;
+    # comgen-any is without low-density sampling, with which CSDA is no better (docs/benchmark.md)
+    anomalies: Anomalies = "comgen-any"
 
     @property
     def chooses(self) -> bool:
