@@ -99,20 +99,23 @@ def choose_parts(detector: Detector, good: Tensor, fake: Tensor, kinds: Sequence
     if len(others) < len(active):
         with_csda = best.clone()
         with_csda[-1] = 1
-        if not does_harm(beaten(best), beaten(with_csda), kinds, unlike_learned(detector, kinds)):
+        if not does_harm(beaten(best), beaten(with_csda), unlike_learned(detector, kinds)):
             best = with_csda
         detector.map_weight[-1] = best[-1]
     detector.part_weight.copy_(best)
 
 
-def does_harm(without: Wins, with_it: Wins, kinds: Sequence[str], fair: Sequence[bool]) -> bool:
-    """Whether something costs more than it may (`WORTH`, a standard error) of the wins (m, n) over fair fakes (m,)."""
-    of_fair = [kind for kind, is_fair in zip(kinds, fair, strict=True) if is_fair]
-    if not of_fair:
+def does_harm(without: Wins, with_it: Wins, fair: Sequence[bool]) -> bool:
+    """Whether something costs more than it may (`WORTH`, a standard error) of the wins (m, n) over fair fakes (m,).
+
+    There are two kinds of them, of which no error can be told: here it is one over fakes. Without any nothing is known
+    against it, and it counts like every score that says something of its own.
+    """
+    loss = (without - with_it)[np.array(fair)]
+    if not len(loss):
         return False
-    chosen = np.array(fair)
-    options = np.stack([by_kind(won[chosen], of_fair) for won in (without, with_it)])
-    return choose_largest(options, [0, 1], slack=WORTH) == 0
+    variance = sum(float(_variance_of_mean(each[np.newaxis])[0]) for each in (loss.mean(axis=0), loss.mean(axis=1)))
+    return bool(loss.mean() > max(np.sqrt(variance), WORTH))
 
 
 def judging_fakes(

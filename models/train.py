@@ -25,7 +25,7 @@ from models.margin import CHECKPOINT, checkpoint_name, fit_margins, separate
 from models.normals import ImageFormat, Normals, evenly, load_normals
 from models.progress import Progress
 from models.threshold import ThresholdChoice, choose_threshold
-from models.trained import JUDGES, Record, Trained, TrainSettings
+from models.trained import Record, Trained, TrainSettings
 
 CSDA_CHECKPOINT, IMAGINED = "csda.pt", "anomalies.pt"
 TRAINED = "trained.pt"
@@ -62,7 +62,7 @@ def train(
     started = time.monotonic()
     imagined = imagine_for(normals, settings, store=work / IMAGINED, progress=progress)
     fakes: list[Fake] = []
-    if settings.method.heads or settings.tries_margins:  # there is something to choose
+    if settings.chooses:
         fakes = judging_fakes(detector, normals.validation, imagined.judge, per_kind=FAKES_PER_KIND, seed=settings.seed)
     seconds = time.monotonic() - started
     with denormals_as_zero():
@@ -143,13 +143,14 @@ def fit_networks(
 def imagine_for(normals: Normals, settings: TrainSettings, *, store: Path, progress: Progress) -> Imagined:
     """The anomalies that this method learns from and is chosen by; none where it has no heads to choose."""
     kind = settings.method.anomalies
-    if not settings.method.heads or (kind in MAKES and not settings.learned_from):
+    edited = settings.judges if kind not in MAKES else 0
+    if not settings.method.heads or not (settings.learned_from or edited):
         return Imagined((), ())
     return imagine(
         kind,
         normals,
         settings.learned_from,
-        judges=JUDGES[settings.budget],
+        judges=edited,
         seed=settings.seed,
         store=store,
         progress=progress,

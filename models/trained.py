@@ -16,6 +16,7 @@ from models.method import Method
 from models.normals import ImageFormat
 from models.threshold import ThresholdChoice
 
+VERSION = 2  # of what a detector makes of its buffers: a threshold that was set by another says nothing
 Budget = Literal["demo", "5min", "20min", "full"]
 STEPS: dict[Budget, int] = {"demo": 400, "5min": 600, "20min": 1800, "full": 70_000}
 CSDA_STEPS: dict[Budget, int] = {"demo": 150, "5min": 250, "20min": 500, "full": 5_000}
@@ -53,6 +54,16 @@ class TrainSettings:
         return MADE[self.budget] if "csda" in self.method.heads else 0
 
     @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose, by anomalies made of validation images."""
+        return self.method.chooses or self.tries_margins
+
+    @property
+    def judges(self) -> int:
+        """How many of ComGEN's anomalies choices are made by."""
+        return JUDGES[self.budget] if self.chooses else 0
+
+    @property
     def tries_margins(self) -> bool:
         """Whether the margin is chosen for the product."""
         learns = self.method.student != "never" and self.method.separation
@@ -84,7 +95,7 @@ class Trained:
     def save(self, path: Path) -> None:
         """Write whole or not at all."""
         record = TypeAdapter(Record).dump_json(self.record).decode()
-        save_whole({"record": record, "detector": self.detector.state_dict()}, path)
+        save_whole({"version": VERSION, "record": record, "detector": self.detector.state_dict()}, path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -95,11 +106,13 @@ class Trained:
         """
         if not path.is_file():
             raise DataError(f"{path} does not exist: `inspector train` leaves it beside the bundle it makes")
-        stored = load_whole(path)
+        stored, foreign = load_whole(path), f"{path} was written by another version: train again"
+        if stored.get("version") != VERSION:
+            raise DataError(foreign)
         try:
             record = TypeAdapter(Record).validate_json(stored["record"])
             detector = Detector(record.settings.method).eval()
             detector.load_state_dict(stored["detector"])
         except (KeyError, RuntimeError, ValidationError) as error:
-            raise DataError(f"{path} was written by another version: train again") from error
+            raise DataError(foreign) from error
         return cls(detector, record)

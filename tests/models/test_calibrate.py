@@ -18,6 +18,7 @@ from models.choose import (
     choose_largest,
     choose_maps,
     choose_parts,
+    does_harm,
     judging_fakes,
     unlike_learned,
     wins,
@@ -179,6 +180,31 @@ def test_parts_are_chosen_among_the_methods_heads_only() -> None:
     assert "global" in chosen
     assert not chosen & {"puad", "components", "patch"}
     assert set(detector.part_weight.tolist()) <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("lost", "fair", "harm"),
+    [
+        ((0.4, 0.0, 0.0), (True, True, False), True),
+        ((0.4, -0.1, 0.0), (True, True, False), True),
+        ((0.0, 0.0, 0.4), (True, True, False), False),
+        ((0.008, 0.008, 0.0), (True, True, False), False),
+        ((0.4, 0.4, 0.4), (True, False, False), True),
+        ((0.4, 0.4, 0.4), (False, False, False), False),
+    ],
+    ids=[
+        "one of two kinds",
+        "the other gains",
+        "of what it has learned",
+        "worth less",
+        "only one kind",
+        "none is fair",
+    ],
+)
+def test_what_harm_is(lost: tuple[float, ...], fair: tuple[bool, ...], harm: bool) -> None:
+    without = np.full((30, 40), 0.5)
+    with_it = without - np.repeat(lost, 10)[:, np.newaxis]
+    assert does_harm(without, with_it, list(np.repeat(fair, 10))) is harm
 
 
 @pytest.mark.usefixtures("tiny_networks")

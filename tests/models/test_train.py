@@ -13,7 +13,7 @@ from models.data import DataError
 from models.method import Method
 from models.progress import silent
 from models.train import TRAINED, train
-from models.trained import CSDA_STEPS, JUDGES, MADE, STEPS, Trained, TrainSettings
+from models.trained import CSDA_STEPS, JUDGES, MADE, STEPS, VERSION, Trained, TrainSettings
 
 from .discs import write_discs
 from .tiny import use_tiny_networks
@@ -151,9 +151,20 @@ def test_without_a_student_none_is_trained(dataset: Path, tmp_path: Path) -> Non
 
 
 def test_another_versions_training_is_refused(tmp_path: Path) -> None:
-    torch.save({"record": "{}", "detector": {}}, tmp_path / TRAINED)
+    torch.save({"version": VERSION, "record": "{}", "detector": {}}, tmp_path / TRAINED)
     with pytest.raises(DataError, match="another version"):
         Trained.load(tmp_path / TRAINED)
+
+
+def test_a_training_whose_scores_another_version_made_is_refused(dataset: Path, tmp_path: Path) -> None:
+    train(dataset, SETTINGS, work=tmp_path, progress=silent)
+    stored = torch.load(tmp_path / TRAINED, weights_only=False)
+    for version in ({}, {"version": VERSION - 1}):
+        torch.save({**{name: stored[name] for name in ("record", "detector")}, **version}, tmp_path / TRAINED)
+        with pytest.raises(DataError, match="another version"):
+            Trained.load(tmp_path / TRAINED)
+    torch.save(stored, tmp_path / TRAINED)
+    Trained.load(tmp_path / TRAINED)
 
 
 def test_the_full_budget_takes_the_full_map_and_the_reports_learning_rate() -> None:
