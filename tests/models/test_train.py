@@ -150,6 +150,19 @@ def test_without_a_student_none_is_trained(dataset: Path, tmp_path: Path) -> Non
     assert len(set(learned.record.validation_scores)) > 1
 
 
+@pytest.mark.parametrize("chooses", [True, False])
+def test_made_anomalies_choose_unless_the_method_says_that_everything_counts(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chooses: bool
+) -> None:
+    judged_by: list[int] = []
+    monkeypatch.setattr("models.train.calibrate", lambda *_, fakes, **__: judged_by.append(len(fakes)))
+    method = Method(student="never", heads=("patch", "global"), anomalies="structural", choose_scores=chooses)
+    settings = TrainSettings(budget="demo", method=method)
+    train(dataset, settings, work=tmp_path, progress=silent)
+    assert bool(judged_by[0]) is chooses
+    assert bool(settings.judges) is chooses
+
+
 def test_another_versions_training_is_refused(tmp_path: Path) -> None:
     torch.save({"version": VERSION, "record": "{}", "detector": {}}, tmp_path / TRAINED)
     with pytest.raises(DataError, match="another version"):

@@ -9,7 +9,7 @@ import pytest
 from models.comgen.components import Components
 from models.comgen.composite import dilate
 from models.comgen.dataset import write_anomalies
-from models.comgen.generate import Anomaly, Generator
+from models.comgen.generate import Anomaly, Edited, Generator
 from models.comgen.population import Population, centre
 from models.comgen.prompts import CHANGES, RARE, Modification, is_anomalous, modify
 from models.comgen.quality import component_iou, edit_quality
@@ -119,6 +119,17 @@ def test_a_product_that_comes_with_and_without_a_part_does_not_miss_it(generator
     images[0].append(disc)
 
     assert not is_anomalous(Modification("drop", disc), 0, Population(images))
+
+
+def test_only_what_no_good_image_shows_at_a_place_is_new(generator: Generator) -> None:
+    photo = generator.photo(0)
+    mask = np.zeros(photo.shape[:2], bool)
+    mask[: photo.shape[0] // 4] = True
+    noise = np.random.default_rng(0).integers(-2, 3, photo.shape)
+    noisy, white = np.clip(photo + noise, 0, 255).astype(np.uint8), photo.copy()
+    white[mask] = 255
+    assert not generator._is_new(0, Edited(noisy, (mask,)))
+    assert generator._is_new(0, Edited(white, (mask,)))
 
 
 def test_rare_places_are_rarer_than_any(generator: Generator) -> None:

@@ -29,7 +29,7 @@ def tray(down: int = 0, across: int = 0) -> list[Instance]:
     return [
         plain,
         printed,
-        piece(BAND, (48 + down, 60 + across, 59 + down, 120 + across)),
+        piece(BAND, (45 + down, 60 + across, 59 + down, 120 + across)),
         piece(BOLT, (180, 30, 220, 50)),
     ]
 
@@ -41,8 +41,8 @@ def test_what_touches_is_one_thing_named_by_its_largest_piece() -> None:
 
     label, bolt = sorted(found, key=lambda thing: thing.component)
     assert (label.component, set(label.members)) == (LABEL, set(parts[:3]))
-    assert label.mask[48:110, 60:120].all()
-    assert np.count_nonzero(label.mask) == 62 * 60
+    assert label.mask[45:110, 60:120].all()
+    assert np.count_nonzero(label.mask) == 65 * 60
     assert bolt is parts[3]
 
 
