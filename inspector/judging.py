@@ -71,8 +71,8 @@ def benchmark(
     comgen-any, which is without low-density sampling), efficientad, dfsc (as in its report, margin 0.4), dfsc-m0,
     dfsc-m0.2, dfsc-m1, dfsc-m2, inspector (what [b]inspector train[/b] does), inspector-m0, inspector-m0.4 and
     inspector-m1 (with that margin), dfsc+heads (without CSDA, never without DFSC), heads (what is left of that without
-    DFSC's networks), heads+csda-KIND (those fused with CSDA), inspector-pdn (with the PDN-S teacher); [b]ablation[/b]
-    stands for the rows of the report's Table 4.
+    DFSC's networks), heads+csda-KIND (all of those and CSDA: nothing is left out), inspector-pdn (with the PDN-S
+    teacher); [b]ablation[/b] stands for the rows of the report's Table 4.
     """
     from models.benchmark import as_budgets
     from models.benchmark import benchmark as compare
